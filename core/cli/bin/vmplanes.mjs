@@ -1,0 +1,9 @@
+#!/usr/bin/env node
+// Runs the command line from sources: Node built-ins plus the transpiling loader, no build step.
+import { spawnSync } from 'node:child_process';
+import { fileURLToPath } from 'node:url';
+
+const main = fileURLToPath(new URL('../src/main.ts', import.meta.url));
+const loader = import.meta.resolve('@oxc-node/core/register');
+const result = spawnSync(process.execPath, ['--conditions=source', '--import', loader, main, ...process.argv.slice(2)], { stdio: 'inherit' });
+process.exit(result.status ?? 1);
