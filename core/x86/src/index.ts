@@ -1,0 +1,2 @@
+export * from './state/layout.ts';
+export * from './state/registers.ts';
