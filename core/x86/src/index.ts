@@ -1,3 +1,4 @@
+export * from './fpu/index.ts';
 export * from './state/layout.ts';
 export * from './state/registers.ts';
 export {
