@@ -18,6 +18,7 @@ interface SavedPlane {
   readonly edges: number;
   readonly retired: number;
   readonly clockOffset: number;
+  readonly instructionLength: number;
   readonly block: Uint8Array;
   readonly events: PlainState;
 }
@@ -53,6 +54,7 @@ const savePlane = (m: Machine, c: PlaneContext): SavedPlane => ({
   edges: c.edges,
   retired: c.retired,
   clockOffset: c.clockOffset,
+  instructionLength: c.instructionLength,
   block: m.arena.u8.slice(c.base, c.base + m.arch.layout.size),
   events: c.events.save(),
 });
@@ -113,6 +115,7 @@ const restorePlane = (m: Machine, c: PlaneContext, s: SavedPlane): void => {
   c.edges = s.edges;
   c.retired = s.retired;
   c.clockOffset = s.clockOffset;
+  c.instructionLength = s.instructionLength;
   c.vp.setSchedule(c, s.schedule);
   c.events.restore(s.events);
 };

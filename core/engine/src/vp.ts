@@ -24,6 +24,8 @@ export class PlaneContext {
   edges = 0;
   /** Instructions retired by this plane. */
   retired = 0;
+  /** Bytes the instruction pointer moves when the instruction that exited retires; set by the processor with each exit. */
+  instructionLength = 0;
   /** Machine ticks this plane's clock reads ahead of machine time. */
   clockOffset = 0;
   events!: EventSource;
