@@ -1,4 +1,4 @@
-import { type DependencyContainer, provide } from '@vmplanes/di';
+import { provide, provideValue, type Scope } from '@vmplanes/di';
 import { defaultMachineOptions, Hooks, MachineOptions } from './hooks.ts';
 import { Machine } from './machine.ts';
 import { type PendingRuleName, pendingRules } from './pending.ts';
@@ -18,13 +18,13 @@ export interface EngineParts {
  * Registers the engine of one machine in its container and resolves it there, so that VP scopes made later share it.
  * @throws {HostError} BadConfig on options out of range, NoMemory when the buffer cannot be had.
  */
-export const installEngine = (scope: DependencyContainer, parts: EngineParts): Machine => {
-  const hooks = new Hooks();
-  scope.registerInstance(Hooks, hooks);
-  scope.registerInstance(MachineOptions, { ...defaultMachineOptions, ...parts.options });
-  scope.registerInstance(Arch, parts.arch);
-  scope.registerInstance(SchedulerPolicy, typeof parts.policy === 'string' ? new schedulerPolicies[parts.policy]() : parts.policy);
-  scope.registerInstance(PendingRule, typeof parts.rule === 'string' ? new pendingRules[parts.rule](hooks) : parts.rule(hooks));
-  provide(scope, Machine, Machine);
-  return scope.resolve(Machine);
+export const installEngine = (scope: Scope, parts: EngineParts): Machine => {
+  const hooks: Hooks = { preemption: null, trace: null };
+  provideValue(scope, Hooks, hooks);
+  provideValue(scope, MachineOptions, { ...defaultMachineOptions, ...parts.options });
+  provideValue(scope, Arch, parts.arch);
+  provideValue(scope, SchedulerPolicy, typeof parts.policy === 'string' ? new schedulerPolicies[parts.policy]() : parts.policy);
+  provideValue(scope, PendingRule, typeof parts.rule === 'string' ? new pendingRules[parts.rule](hooks) : parts.rule(hooks));
+  provide(scope, Machine.token, Machine);
+  return scope.resolve(Machine.token);
 };

@@ -1,12 +1,12 @@
-import { component, type InjectionToken, token } from '@vmplanes/di';
+import { type Token, token } from '@vmplanes/di';
 import type { PreemptionPort, TracePort } from './ports.ts';
 
 /** The nullable ports of one machine: absent in products but for the trace, so that each costs one null test. */
-@component()
-export class Hooks {
-  preemption: PreemptionPort | null = null;
-  trace: TracePort | null = null;
+export interface Hooks {
+  preemption: PreemptionPort | null;
+  trace: TracePort | null;
 }
+export const Hooks: Token<Hooks> = token<Hooks>('Hooks');
 
 /** Options of one machine. Everything that decides how it runs; recorded in trace headers and snapshots. */
 export interface MachineOptions {
@@ -27,7 +27,7 @@ export interface MachineOptions {
   /** `first`: events of other planes are looked at before anything blocks; `entry`: only on the way into the guest. */
   readonly eventCheck: 'first' | 'entry';
 }
-export const MachineOptions: InjectionToken<MachineOptions> = token<MachineOptions>('MachineOptions');
+export const MachineOptions: Token<MachineOptions> = token<MachineOptions>('MachineOptions');
 
 /** Options that are used where none are given. */
 export const defaultMachineOptions: MachineOptions = {

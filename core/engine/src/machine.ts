@@ -1,4 +1,4 @@
-import { component, inject } from '@vmplanes/di';
+import { component, inject, type Token, token } from '@vmplanes/di';
 import type { WaitCondition } from './answers.ts';
 import { Arena } from './arena.ts';
 import { ClaimTable } from './claims.ts';
@@ -40,6 +40,7 @@ export const arenaBytes = (options: MachineOptions, contextSize: number): number
  */
 @component()
 export class Machine extends ObservedEmitter<MachineEvents> {
+  static readonly token: Token<Machine> = token<Machine>('Machine');
   readonly arena: Arena;
   readonly memory: GuestMemory;
   readonly random: Random;

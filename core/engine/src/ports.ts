@@ -1,4 +1,4 @@
-import { type DependencyContainer, type InjectionToken, token } from '@vmplanes/di';
+import { type Scope, type Token, token } from '@vmplanes/di';
 import type { Answer, Completion, ExitPayload, Fault } from './answers.ts';
 import type { ContextLayout, SharingDeclaration } from './context-layout.ts';
 import type { CpuExit } from './exits.ts';
@@ -76,7 +76,7 @@ export interface Arch {
   /** Finishes an exit after the VMM replied. */
   complete(context: PlaneContext, completion: Completion): void;
 }
-export const Arch: InjectionToken<Arch> = token<Arch>('Arch');
+export const Arch: Token<Arch> = token<Arch>('Arch');
 
 /** Chooses the plane to run. Sees schedules and masks, never activities. */
 export interface SchedulerPolicy {
@@ -88,7 +88,7 @@ export interface SchedulerPolicy {
   /** Applies a switch that a handler asked for to the schedules, so that {@link select} names `to`. */
   switchTo(vp: Vp, to: PlaneContext, leave: 'runnable' | 'stopped'): void;
 }
-export const SchedulerPolicy: InjectionToken<SchedulerPolicy> = token<SchedulerPolicy>('SchedulerPolicy');
+export const SchedulerPolicy: Token<SchedulerPolicy> = token<SchedulerPolicy>('SchedulerPolicy');
 
 /** Defines `vp.pending`. Notified by the engine; steps that must not be torn are preemption points. */
 export interface PendingRule {
@@ -104,7 +104,7 @@ export interface PendingRule {
   /** Planes for which the run of `context` must end now; 0 for none. */
   due(context: PlaneContext): PlaneMask;
 }
-export const PendingRule: InjectionToken<PendingRule> = token<PendingRule>('PendingRule');
+export const PendingRule: Token<PendingRule> = token<PendingRule>('PendingRule');
 
 /** A range of exits that a personality answers. `from` and `to` are keys, both included. */
 export interface Claim {
@@ -162,9 +162,9 @@ export interface PersonalityPlugin {
   readonly support: readonly SupportRow[];
   /**
    * Creates the personality of one machine. All services are resolved here, none later.
-   * @param scope - the machine's container; `Machine` is registered.
+   * @param scope - the machine's container; it provides `Machine.token`.
    */
-  install(scope: DependencyContainer, options: PlainRecord): Personality;
+  install(scope: Scope, options: PlainRecord): Personality;
 }
 
 /** One row of a support matrix. */

@@ -3,6 +3,7 @@ import { HostError } from './errors.ts';
 import type { MachineOptions } from './hooks.ts';
 import { MAX_PLANES, PlaneId } from './ids.ts';
 import type { Machine } from './machine.ts';
+import type { MemoryState } from './memory/index.ts';
 import type { PlainRecord, PlainState } from './state.ts';
 import type { Activity, PlaneContext, Schedule, Vp, VpStatistics } from './vp.ts';
 
@@ -38,7 +39,7 @@ export interface Snapshot {
   readonly options: MachineOptions;
   readonly machine: ReturnType<Machine['saveOwn']>;
   readonly vps: readonly SavedVp[];
-  readonly memory: PlainState;
+  readonly memory: MemoryState;
   readonly components: Readonly<Record<string, { readonly version: number; readonly state: PlainState }>>;
 }
 

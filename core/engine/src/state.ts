@@ -1,17 +1,8 @@
-/** Plain data that can be cloned, hashed and written to a file: records, arrays, numbers, bigints, strings and typed arrays. */
-export type PlainState =
-  | null
-  | boolean
-  | number
-  | bigint
-  | string
-  | Uint8Array
-  | Uint16Array
-  | Int32Array
-  | Uint32Array
-  | Float64Array
-  | readonly PlainState[]
-  | { readonly [key: string]: PlainState };
+/**
+ * Plain data that can be cloned, hashed and written to a file: numbers, bigints, strings, typed arrays, arrays and records
+ * of such; no functions and no instances of classes. `object` because declared interfaces have no index signature.
+ */
+export type PlainState = null | boolean | number | bigint | string | object;
 
 /** A plain record; the usual shape of a saved component. */
 export type PlainRecord = { readonly [key: string]: PlainState };
