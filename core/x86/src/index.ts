@@ -5,3 +5,4 @@ export {
   Access, AddressModel, Denial, PageFault, type PageTableMemory, PagingMode, PdpteLoad, Privilege, Right, TableStatus, type Translation, WalkFailure, WalkInput,
   WalkKind, WalkResult, denial, isCanonical, loadPdptes, pageFaultCode, pagingMode, translate, walk,
 } from './mmu/index.ts';
+export * from './apic/index.ts';

@@ -1,0 +1,65 @@
+import { type ApicBlock, ApicFlag, Extra } from './block.ts';
+import { ApicReg } from './registers.ts';
+
+/** Classes of events an APIC accepts: fixed and lowest-priority vectors, and the latches beside IRR. */
+export const ApicEvent = { interrupt: 0, nmi: 1, smi: 2, init: 3, sipi: 4, extInt: 5 } as const;
+export type ApicEvent = (typeof ApicEvent)[keyof typeof ApicEvent];
+
+/** Why pending events were thrown away: machine reset, INIT, disable in IA32_APIC_BASE, state loaded from outside. */
+export const ApicReset = { reset: 0, init: 1, disable: 2, load: 3 } as const;
+export type ApicReset = (typeof ApicReset)[keyof typeof ApicReset];
+
+/** Latch of each event class, indexed by {@link ApicEvent}; vectors have IRR instead. */
+export const latchOf: readonly number[] = [0, ApicFlag.nmi, ApicFlag.smi, ApicFlag.init, ApicFlag.sipi, ApicFlag.extInt];
+
+const FIELD = { accepted: 0, delivered: 4, merged: 8, discarded: 12, refused: 16 } as const;
+const STRIDE = 20;
+
+/** The history of one event class. Counts are modulo 2^32. */
+export interface EventCounts {
+  /** Messages taken, including those merged. */
+  readonly accepted: number;
+  readonly delivered: number;
+  /** Taken into a latch that was set already. */
+  readonly merged: number;
+  readonly discarded: number;
+  /** Messages the APIC did not respond to: not part of the balance. */
+  readonly refused: number;
+  readonly pending: number;
+}
+
+/** Counts a change of one event class. */
+export const tally = (block: ApicBlock, event: ApicEvent, field: keyof typeof FIELD, n = 1): void => {
+  block.add(Extra.counters + event * STRIDE + FIELD[field], n);
+};
+
+/** Events of one class that are accepted and neither delivered nor discarded. */
+export const pendingCount = (block: ApicBlock, event: ApicEvent): number =>
+  event === ApicEvent.interrupt ? block.count(ApicReg.irr) : block.has(latchOf[event]!) ? 1 : 0;
+
+/** Counts what is pending of one class as discarded, for a reset that is about to clear it. */
+export const discardPending = (block: ApicBlock, event: ApicEvent, cause: ApicReset): void => {
+  const n = pendingCount(block, event);
+  if (n === 0) return;
+  tally(block, event, 'discarded', n);
+  block.add(Extra.discardedBy + cause * 4, n);
+};
+
+/** Reads the history of one event class. */
+export const readCounts = (block: ApicBlock, event: ApicEvent): EventCounts => {
+  const at = Extra.counters + event * STRIDE;
+  return {
+    accepted: block.get(at + FIELD.accepted),
+    delivered: block.get(at + FIELD.delivered),
+    merged: block.get(at + FIELD.merged),
+    discarded: block.get(at + FIELD.discarded),
+    refused: block.get(at + FIELD.refused),
+    pending: pendingCount(block, event),
+  };
+};
+
+/** Events thrown away by one cause, of all classes. */
+export const readDiscardedBy = (block: ApicBlock, cause: ApicReset): number => block.get(Extra.discardedBy + cause * 4);
+
+/** True when no event was lost: accepted = delivered + merged + pending + discarded, modulo 2^32. */
+export const isBalanced = (c: EventCounts): boolean => ((c.delivered + c.merged + c.pending + c.discarded - c.accepted) | 0) === 0;
