@@ -1,0 +1,62 @@
+import { HostError } from './errors.ts';
+import type { Personality } from './ports.ts';
+
+interface Row {
+  readonly from: number;
+  readonly to: number;
+  readonly owner: Personality;
+}
+
+/** Who answers an exit: per exit kind a sorted list of key ranges, searched without allocation. */
+export class ClaimTable {
+  readonly #rows = new Map<string, Row[]>();
+
+  constructor(readonly exitKinds: readonly string[]) {}
+
+  /**
+   * Adds all claims of a personality.
+   * @param mayReplace - names of personalities whose ports this one extends: their claims yield where both overlap.
+   * @throws {HostError} DoubleClaim names both claimants and the range; BadConfig an unknown exit kind or empty range.
+   */
+  add(owner: Personality, mayReplace: readonly string[] = []): void {
+    for (const claim of owner.claims) {
+      if (!this.exitKinds.includes(claim.exit)) throw new HostError('BadConfig', `${owner.name}: claims '${claim.exit}', which is not an exit of this architecture`);
+      if (!(claim.from <= claim.to)) throw new HostError('BadConfig', `${owner.name}: claim of '${claim.exit}' from ${claim.from} to ${claim.to} is empty`);
+      const rows = this.#rows.get(claim.exit) ?? [];
+      for (let i = rows.length - 1; i >= 0; i--) {
+        const other = rows[i]!;
+        if (other.to < claim.from || other.from > claim.to) continue;
+        if (!mayReplace.includes(other.owner.name)) {
+          const low = Math.max(other.from, claim.from);
+          throw new HostError('DoubleClaim', `${owner.name} and ${other.owner.name} both claim '${claim.exit}' 0x${low.toString(16)}`, { exit: claim.exit, key: low, claimants: [other.owner.name, owner.name] });
+        }
+        // The extender takes the overlap; what is left of the extended range on either side stays with its owner.
+        const rest: Row[] = [];
+        if (other.from < claim.from) rest.push({ from: other.from, to: claim.from - 1, owner: other.owner });
+        if (other.to > claim.to) rest.push({ from: claim.to + 1, to: other.to, owner: other.owner });
+        rows.splice(i, 1, ...rest);
+      }
+      rows.push({ from: claim.from, to: claim.to, owner });
+      rows.sort((a, b) => a.from - b.from);
+      this.#rows.set(claim.exit, rows);
+    }
+  }
+
+  /** @returns the personality that answers `key` of exit kind `kind`, or null. */
+  find(kind: string, key: number): Personality | null {
+    const rows = this.#rows.get(kind);
+    if (rows === undefined) return null;
+    for (let i = 0; i < rows.length; i++) {
+      const row = rows[i]!;
+      if (key <= row.to) return key >= row.from ? row.owner : null;
+    }
+    return null;
+  }
+
+  /** All rows, sorted by exit kind and key: what listings print. */
+  list(): readonly { readonly exit: string; readonly from: number; readonly to: number; readonly owner: string }[] {
+    return [...this.#rows.entries()]
+      .sort(([a], [b]) => (a < b ? -1 : 1))
+      .flatMap(([exit, rows]) => rows.map((r) => ({ exit, from: r.from, to: r.to, owner: r.owner.name })));
+  }
+}

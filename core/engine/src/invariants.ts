@@ -1,0 +1,166 @@
+import { HostError } from './errors.ts';
+import { MAX_PLANES } from './ids.ts';
+import type { Machine } from './machine.ts';
+import { Activity, Schedule, type PlaneContext, type Vp } from './vp.ts';
+
+/** One property that holds at every event boundary of every machine. */
+export interface Invariant {
+  /** Stable id, such as `I-ONE`. */
+  readonly id: string;
+  readonly statement: string;
+  /** Sentences for what does not hold; empty when all is well. */
+  check(machine: Machine, memo: InvariantMemo): readonly string[];
+}
+
+/** What the checks remember between events. */
+export interface InvariantMemo {
+  /** Blocks of planes that did not run in the last event, by context. */
+  readonly blocks: Map<PlaneContext, Uint8Array>;
+  /** VP whose event it was. */
+  vp: Vp;
+  /** Events without a retired instruction, a VM exit or a change of plane, per VP. */
+  readonly idle: Map<Vp, { retired: number; vmExits: number; count: number }>;
+}
+
+/** Exits in a row that retire nothing before {@link I-LIVE} calls it a loop. */
+const LIVE_LIMIT = 10_000;
+
+const contexts = (m: Machine): PlaneContext[] => m.vps.flatMap((vp) => vp.planes.filter((c) => c !== null));
+const label = (c: PlaneContext): string => `VP ${c.vp.index} plane ${c.plane}`;
+
+/** Checks of the engine itself. Personalities add theirs through `checkInvariants`. */
+export const engineInvariants: readonly Invariant[] = [
+  {
+    id: 'I-ONE',
+    statement: 'one running plane per VP; a stopped or destroyed context is never entered',
+    check: (m) =>
+      m.vps.flatMap((vp) => {
+        if (vp.running < 0) return [];
+        const c = vp.planes[vp.running];
+        if (!c) return [`VP ${vp.index} runs plane ${vp.running}, which it has not`];
+        return vp.running === vp.current ? [] : [`VP ${vp.index} runs plane ${vp.running} with the registers of plane ${vp.current}`];
+      }),
+  },
+  {
+    id: 'I-BANK',
+    statement: 'the private bank of (VP, plane) changes only while it runs or by an authorised write addressed to it',
+    check: (m, memo) => {
+      const found: string[] = [];
+      for (const c of contexts(m)) {
+        const before = memo.blocks.get(c);
+        if (!before || c.vp.context === c) continue;
+        for (const r of m.arch.layout.registers) {
+          if (r.architectural === false || r.groups?.includes('events') || m.sharing.isShared(r.name)) continue;
+          for (let i = r.offset; i < r.offset + r.size; i++) {
+            if (m.arena.u8[c.base + i] !== before[i]) {
+              found.push(`${label(c)}: ${r.name} changed while plane ${c.vp.current} ran`);
+              break;
+            }
+          }
+        }
+      }
+      return found;
+    },
+  },
+  {
+    id: 'I-ADDR',
+    statement: 'masks name only planes that exist; schedules and masks agree',
+    check: (m) =>
+      m.vps.flatMap((vp) => {
+        const found: string[] = [];
+        if ((vp.pending & ~vp.existing) !== 0) found.push(`VP ${vp.index}: pending mask ${vp.pending.toString(2)} names a plane it has not`);
+        for (let p = 0; p < MAX_PLANES; p++) {
+          const c = vp.planes[p];
+          const exists = (vp.existing & (1 << p)) !== 0;
+          const runnable = (vp.runnable & (1 << p)) !== 0;
+          if (exists !== (c !== null)) found.push(`VP ${vp.index}: plane ${p} and the mask of planes disagree`);
+          if (c && runnable !== (c.schedule === Schedule.Runnable)) found.push(`${label(c)}: schedule and runnable mask disagree`);
+        }
+        return found;
+      }),
+  },
+  {
+    id: 'I-IRQ',
+    statement: 'accepted events = delivered + merged + pending + discarded by a named reset',
+    check: (m) =>
+      contexts(m).flatMap((c) => {
+        const b = c.events.balance();
+        const sum = b.delivered + b.merged + b.pending + b.discarded;
+        return b.accepted === sum ? [] : [`${label(c)}: ${b.accepted} events accepted, but ${b.delivered} delivered + ${b.merged} merged + ${b.pending} pending + ${b.discarded} discarded`];
+      }),
+  },
+  {
+    id: 'I-WAKE',
+    statement: 'no VP sleeps while deliverable work exists: pending masks cover what is deliverable',
+    check: (m) =>
+      m.rule.name !== 'deliverable'
+        ? []
+        : contexts(m).flatMap((c) => {
+            const pending = (c.vp.pending & c.mask) !== 0;
+            return pending === c.events.deliverable() ? [] : [`${label(c)}: pending bit ${String(pending)}, but deliverable ${String(!pending)}`];
+          }),
+  },
+  {
+    id: 'I-LIVE',
+    statement: 'a bounded number of exits, switches or steps without progress',
+    check: (_m, memo) => {
+      const { vp } = memo;
+      const idle = memo.idle.get(vp) ?? { retired: -1, vmExits: -1, count: 0 };
+      const moved = vp.retired !== idle.retired || vp.statistics.vmExits !== idle.vmExits;
+      memo.idle.set(vp, { retired: vp.retired, vmExits: vp.statistics.vmExits, count: moved ? 0 : idle.count + 1 });
+      return !moved && idle.count >= LIVE_LIMIT ? [`VP ${vp.index}: ${LIVE_LIMIT} exits in a row without a retired instruction`] : [];
+    },
+  },
+  {
+    id: 'I-STATE',
+    statement: 'a held plane has a condition, every other plane has none',
+    check: (m) => contexts(m).flatMap((c) => ((c.activity === Activity.Held) === (c.wait !== null) ? [] : [`${label(c)}: activity and wait condition disagree`])),
+  },
+];
+
+/** Runs invariants after every event and throws at the first that does not hold. */
+export class InvariantChecks {
+  readonly #machine: Machine;
+  readonly #invariants: readonly Invariant[];
+  readonly #memo: InvariantMemo;
+  /** Checks made, for summaries. */
+  count = 0;
+
+  constructor(machine: Machine, invariants: readonly Invariant[] = engineInvariants) {
+    this.#machine = machine;
+    this.#invariants = invariants;
+    this.#memo = { blocks: new Map(), idle: new Map(), vp: machine.vps[0] as Vp };
+    this.#remember();
+  }
+
+  /** A write addressed to a stopped plane was made on purpose: its bank may differ from now on. */
+  authorise(): void {
+    this.#remember();
+  }
+
+  /** @throws {HostError} Invariant with the id and every sentence. */
+  afterEvent(vp: Vp): void {
+    this.#memo.vp = vp;
+    const m = this.#machine;
+    for (const invariant of this.#invariants) {
+      const found = invariant.check(m, this.#memo);
+      this.count++;
+      if (found.length > 0) throw new HostError('Invariant', `${invariant.id}: ${found.join('; ')}`, { id: invariant.id });
+    }
+    for (const p of m.personalities) {
+      const found = p.checkInvariants?.() ?? [];
+      if (found.length > 0) throw new HostError('Invariant', `${p.name}: ${found.join('; ')}`, { personality: p.name });
+    }
+    this.#remember();
+  }
+
+  #remember(): void {
+    const m = this.#machine;
+    for (const c of contexts(m)) {
+      const size = m.arch.layout.size;
+      const kept = this.#memo.blocks.get(c);
+      if (kept) kept.set(m.arena.u8.subarray(c.base, c.base + size));
+      else this.#memo.blocks.set(c, m.arena.u8.slice(c.base, c.base + size));
+    }
+  }
+}

@@ -1,0 +1,352 @@
+import { component, inject, type Token, token } from '@vmplanes/di';
+import type { WaitCondition } from './answers.ts';
+import { Arena } from './arena.ts';
+import { ClaimTable } from './claims.ts';
+import { Sharing, type SharingDeclaration } from './context-layout.ts';
+import { HostError } from './errors.ts';
+import type { MachineEvents } from './events.ts';
+import { Hooks, MachineOptions } from './hooks.ts';
+import { MAX_PLANES, MAX_VPS, PAGE_SIZE, PlaneId, VpIndex } from './ids.ts';
+import type { InvariantChecks } from './invariants.ts';
+import { GuestMemory } from './memory/guest-memory.ts';
+import { ObservedEmitter } from './observed-emitter.ts';
+import { Outbox } from './outbox.ts';
+import { Arch, type ContextPort, type Cpu, PendingRule, type Personality, type PlaneMeaning, SchedulerPolicy } from './ports.ts';
+import { Random } from './random.ts';
+import { RunLoop } from './run.ts';
+import { type SchedulerStop, VpScheduler } from './scheduler.ts';
+import { machineSnapshot, restoreMachine, type Snapshot } from './snapshot.ts';
+import type { PlainState, Stateful } from './state.ts';
+import { copyShared } from './switch.ts';
+import { Activity, type Outcome, PlaneContext, Schedule, Vp } from './vp.ts';
+
+/** The meaning of planes where no personality gives one: nothing shared, nobody above anybody. */
+export const plainPlanes: PlaneMeaning = {
+  sharing: { shared: [] },
+  dominates: () => false,
+  planeName: (plane) => `plane ${plane}`,
+};
+
+
+const align = (n: number, to: number): number => Math.ceil(n / to) * to;
+
+/** Bytes of the buffer that a machine with these options and this context size needs. */
+export const arenaBytes = (options: MachineOptions, contextSize: number): number =>
+  align(options.maxVps * options.maxPlanes * contextSize, PAGE_SIZE) + options.memoryBytes;
+
+/**
+ * One virtual machine: its VPs and planes, its memory, its time, and who answers its exits. Synchronous: nothing here
+ * awaits. Created by the container; see `installEngine`.
+ */
+@component()
+export class Machine extends ObservedEmitter<MachineEvents> {
+  static readonly token: Token<Machine> = token<Machine>('Machine');
+  readonly arena: Arena;
+  readonly memory: GuestMemory;
+  readonly random: Random;
+  readonly claims: ClaimTable;
+  readonly personalities: Personality[] = [];
+  readonly vps: Vp[] = [];
+  readonly contextPorts: ContextPort[] = [];
+  /** Runs after every event under `--check` and in tests. */
+  checks: InvariantChecks | null = null;
+  /** Machine time in ticks. */
+  time = 0;
+  /** VP whose slice is running; -1 between slices. */
+  activeVp = -1;
+  meaning: PlaneMeaning = plainPlanes;
+  sharing: Sharing;
+  readonly #cpus: (Cpu | null)[] = [];
+  readonly #outbox = new Outbox();
+  readonly #components: Stateful[] = [];
+  readonly #released = new Set<string>();
+  readonly #loop: RunLoop;
+  readonly scheduler: VpScheduler;
+
+  constructor(
+    @inject(MachineOptions) readonly options: MachineOptions,
+    @inject(Arch) readonly arch: Arch,
+    @inject(SchedulerPolicy) readonly policy: SchedulerPolicy,
+    @inject(PendingRule) readonly rule: PendingRule,
+    @inject(Hooks) readonly hooks: Hooks,
+  ) {
+    super();
+    checkOptions(options);
+    this.arena = new Arena(new ArrayBuffer(arenaBytes(options, arch.layout.size)));
+    const firstByte = align(options.maxVps * options.maxPlanes * arch.layout.size, PAGE_SIZE);
+    this.memory = new GuestMemory(this.arena, { firstByte, frames: options.memoryBytes / PAGE_SIZE, maxPlanes: options.maxPlanes });
+    this.random = new Random(options.seed);
+    this.claims = new ClaimTable(arch.exitKinds);
+    this.sharing = new Sharing(arch.layout, this.meaning.sharing);
+    this.#loop = new RunLoop(this);
+    this.scheduler = new VpScheduler(this);
+    arch.attach(this);
+  }
+
+  // -- composition ---------------------------------------------------------------------------------------------------
+
+  /** Gives planes their meaning. @throws {HostError} BadState once a VP exists. */
+  setMeaning(meaning: PlaneMeaning, override: SharingDeclaration | null = null): void {
+    if (this.vps.length > 0) throw new HostError('BadState', 'the meaning of planes is fixed once a VP exists');
+    this.meaning = meaning;
+    this.sharing = new Sharing(this.arch.layout, override ?? meaning.sharing);
+  }
+
+  /** @param mayReplace - names of personalities it extends. @throws {HostError} DoubleClaim, ExistsAlready. */
+  addPersonality(personality: Personality, mayReplace: readonly string[] = []): void {
+    if (this.personalities.some((p) => p.name === personality.name)) throw new HostError('ExistsAlready', `personality ${personality.name} is installed already`);
+    this.claims.add(personality, mayReplace);
+    this.personalities.push(personality);
+    this.addComponent(personality);
+  }
+
+  /** @throws {HostError} UnknownPersonality. */
+  personality(name: string): Personality {
+    const found = this.personalities.find((p) => p.name === name);
+    if (!found) throw new HostError('UnknownPersonality', `no personality '${name}' in this machine`);
+    return found;
+  }
+
+  /** Makes the state of a component part of every snapshot. @throws {HostError} ExistsAlready on a second of its name. */
+  addComponent(component_: Stateful): void {
+    if (this.#components.some((c) => c.stateName === component_.stateName)) throw new HostError('ExistsAlready', `component ${component_.stateName} is registered already`);
+    this.#components.push(component_);
+  }
+  get components(): readonly Stateful[] {
+    return this.#components;
+  }
+
+  // -- VPs and planes ------------------------------------------------------------------------------------------------
+
+  /** Creates the next VP with its plane 0, which always exists. @throws {HostError} BadState at the limit. */
+  createVp(): Vp {
+    if (this.vps.length >= this.options.maxVps) throw new HostError('BadState', `this machine has its ${this.options.maxVps} VPs already`);
+    const vp = new Vp(VpIndex(this.vps.length));
+    vp.timeBase = this.time;
+    this.vps.push(vp);
+    this.#cpus.push(null);
+    this.createPlane(vp, PlaneId(0));
+    vp.setSchedule(vp.plane(0), Schedule.Runnable);
+    return vp;
+  }
+
+  /**
+   * Enables a plane on one VP; other VPs need not have it. A new plane other than 0 is stopped. Test and insertion are one step.
+   * @throws {HostError} ExistsAlready on a second call, NoSuchPlane when the machine is not configured for this id.
+   */
+  createPlane(vp: Vp, plane: PlaneId): PlaneContext {
+    if (plane >= this.options.maxPlanes) throw new HostError('NoSuchPlane', `plane ${plane}: this machine is configured for ${this.options.maxPlanes} planes`);
+    if (vp.planes[plane]) throw new HostError('ExistsAlready', `VP ${vp.index} has plane ${plane} already`);
+    const base = (vp.index * this.options.maxPlanes + plane) * this.arch.layout.size;
+    const context = new PlaneContext(vp, plane, base);
+    context.events = this.arch.createContext(context);
+    // Visible to lookups only when it is whole: a delivery in between finds no plane rather than half of one.
+    this.hooks.preemption?.at('create:built', vp);
+    vp.planes[plane] = context;
+    vp.existing |= context.mask;
+    if (plane !== vp.current) copyShared(this.arena, this.sharing, vp.context.base, base);
+    for (const p of this.personalities) p.contextCreated?.(context);
+    this.rule.changed(context);
+    this.timersChanged(context);
+    if (this.observed) this.emit('plane-created', { vp: vp.index, plane });
+    return context;
+  }
+
+  /** @throws {HostError} NoSuchVp. */
+  vp(index: number): Vp {
+    const found = this.vps[index];
+    if (!found) throw new HostError('NoSuchVp', `no VP ${index}`);
+    return found;
+  }
+
+  setCpu(vp: Vp, cpu: Cpu): void {
+    this.#cpus[vp.index] = cpu;
+  }
+  /** @throws {HostError} BadState when no processor drives this VP. */
+  cpuOf(vp: Vp): Cpu {
+    const cpu = this.#cpus[vp.index];
+    if (!cpu) throw new HostError('BadState', `no processor drives VP ${vp.index}`);
+    return cpu;
+  }
+
+  /** Byte offset of the block that holds the VP's value of a register as plane `context` sees it: a shared one lies with the current plane. */
+  blockOf(context: PlaneContext, register: string): number {
+    return this.sharing.isShared(register) ? context.vp.context.base : context.base;
+  }
+
+  // -- running -------------------------------------------------------------------------------------------------------
+
+  /** One run of one VP up to the end of its slice; `vp.sliceEnd` bounds it. */
+  runVp(vp: Vp): Outcome {
+    return this.#loop.run(vp);
+  }
+
+  /** Runs all VPs. @param slices - slices after which to return to the caller. */
+  run(slices?: number): SchedulerStop {
+    return this.scheduler.run(slices);
+  }
+
+  /** The one function that switches planes: moves the shared registers and names the new current plane. */
+  switchPlane(vp: Vp, to: PlaneContext, reason: string): void {
+    const from = vp.context;
+    copyShared(this.arena, this.sharing, from.base, to.base);
+    vp.current = to.plane;
+    vp.statistics.switches++;
+    this.hooks.trace?.switched(vp, from.plane, to.plane, reason);
+    if (this.observed) this.emit('plane-switch', { vp: vp.index, from: from.plane, to: to.plane, reason, time: this.timeOf(vp) });
+  }
+
+  /** Tells the context ports of an entry. @returns null, or the first refusal. */
+  entering(context: PlaneContext): string | null {
+    const ports = this.contextPorts;
+    for (let i = 0; i < ports.length; i++) {
+      const refusal = ports[i]!.entering?.(context);
+      if (refusal) return refusal;
+    }
+    return null;
+  }
+  left(context: PlaneContext, cause: string): void {
+    const ports = this.contextPorts;
+    for (let i = 0; i < ports.length; i++) ports[i]!.left?.(context, cause);
+  }
+
+  // -- time ----------------------------------------------------------------------------------------------------------
+
+  /** Machine time as a VP sees it, in ticks: the start of its slice and what it retired since. */
+  timeOf(vp: Vp): number {
+    return vp.timeBase + (vp.retired - vp.timeRetired) * this.options.ticksPerInstruction;
+  }
+
+  /** Nanoseconds of virtual time at a tick count: one scale, offset and boot base for every plane of every VP. */
+  nanoseconds(ticks: number): number {
+    return Math.floor((ticks * 1_000_000_000) / this.options.ticksPerSecond);
+  }
+
+  /** Stores the events of all timers of a VP that are due, whichever plane they belong to. */
+  expireTimers(vp: Vp): void {
+    const now = this.timeOf(vp);
+    for (let p = 0; p < MAX_PLANES; p++) {
+      const context = vp.planes[p];
+      if (context && context.events.deadline() <= now) context.events.expire(now);
+    }
+    this.#refreshDeadline(vp);
+  }
+
+  /** A timer of this plane was set or cleared. */
+  timersChanged(context: PlaneContext): void {
+    this.#refreshDeadline(context.vp);
+  }
+
+  #refreshDeadline(vp: Vp): void {
+    let nearest = Number.POSITIVE_INFINITY;
+    for (let p = 0; p < MAX_PLANES; p++) {
+      const context = vp.planes[p];
+      if (context) nearest = Math.min(nearest, context.events.deadline());
+    }
+    vp.deadline = nearest;
+  }
+
+  // -- events --------------------------------------------------------------------------------------------------------
+
+  /** An event source stored an event. Called after it was stored, never before. */
+  accepted(context: PlaneContext, maskable: boolean): void {
+    context.edges++;
+    this.rule.accepted(context, maskable);
+    this.hooks.trace?.accepted(context, maskable);
+    if (this.observed) this.emit('event-accepted', { vp: context.vp.index, plane: context.plane, pending: context.vp.pending });
+  }
+
+  /** Priority, masks or stored events of a plane changed without a new event. */
+  eventsChanged(context: PlaneContext): void {
+    this.rule.changed(context);
+  }
+
+  /**
+   * Sends an event to a plane of a VP. From within another VP's slice it takes effect when that slice ends.
+   * @returns acceptances made now; 0 when it was queued or dropped, or the plane does not exist there.
+   */
+  send(vp: number, plane: number, code: number, argument: number): number {
+    if (this.activeVp >= 0 && this.activeVp !== vp) {
+      this.#outbox.push(vp, plane, code, argument);
+      return 0;
+    }
+    return this.#deliver(vp, plane, code, argument);
+  }
+
+  readonly #deliver = (vp: number, plane: number, code: number, argument: number): number => this.vps[vp]?.planes[plane]?.events.deliver(code, argument) ?? 0;
+
+  /** Delivers what the slice that just ended sent to other VPs. */
+  flushOutbox(): void {
+    if (!this.#outbox.isEmpty) this.#outbox.flush(this.#deliver);
+  }
+
+  // -- waiting -------------------------------------------------------------------------------------------------------
+
+  /** Ends every wait for `key`, now and the next one that is already on its way to it. */
+  release(key: string): void {
+    this.#released.add(key);
+  }
+  /** Makes `key` something to wait for again. */
+  hold(key: string): void {
+    this.#released.delete(key);
+  }
+
+  isMet(context: PlaneContext, condition: WaitCondition | null): boolean {
+    switch (condition?.kind) {
+      case undefined:
+        return true;
+      case 'time':
+        return this.timeOf(context.vp) >= condition.at;
+      case 'key':
+        return this.#released.has(condition.key);
+      case 'left': {
+        const vp = this.vps[condition.vp];
+        return !vp || vp.running !== condition.plane;
+      }
+    }
+  }
+
+  /** Machine time at which a held current plane goes on by itself; Infinity when it does not. */
+  waitDeadline(vp: Vp): number {
+    const { activity, wait } = vp.context;
+    return activity === Activity.Held && wait?.kind === 'time' ? wait.at : Number.POSITIVE_INFINITY;
+  }
+
+  // -- state ---------------------------------------------------------------------------------------------------------
+
+  /** The whole machine as data. Valid at any event boundary, that is whenever no VP runs. */
+  snapshot(): Snapshot {
+    return machineSnapshot(this);
+  }
+  /** Makes this machine equal to the one that was saved. @throws {HostError} BadSnapshot before anything changed. */
+  restore(snapshot: Snapshot): void {
+    restoreMachine(this, snapshot);
+  }
+
+  /** Parts that only the machine holds; for the snapshot. */
+  saveOwn(): { readonly time: number; readonly random: Uint32Array; readonly outbox: Float64Array; readonly released: readonly string[]; readonly scheduler: PlainState } {
+    return { time: this.time, random: this.random.save(), outbox: this.#outbox.save(), released: [...this.#released], scheduler: this.scheduler.save() };
+  }
+  restoreOwn(own: ReturnType<Machine['saveOwn']>): void {
+    this.time = own.time;
+    this.random.restore(own.random);
+    this.#outbox.restore(own.outbox);
+    this.#released.clear();
+    for (const key of own.released) this.#released.add(key);
+    this.scheduler.restore(own.scheduler);
+  }
+}
+
+const checkOptions = (o: MachineOptions): void => {
+  const whole = (name: keyof MachineOptions, from: number, to: number): void => {
+    const value = o[name] as number;
+    if (!Number.isInteger(value) || value < from || value > to) throw new HostError('BadConfig', `${name} ${value}: not a whole number in ${from}..${to}`);
+  };
+  whole('maxVps', 1, MAX_VPS);
+  whole('maxPlanes', 1, MAX_PLANES);
+  whole('quantum', 1, 2 ** 40);
+  whole('ticksPerSecond', 1, 2 ** 40);
+  whole('seed', 0, 2 ** 32 - 1);
+  if (!(o.ticksPerInstruction > 0)) throw new HostError('BadConfig', `ticksPerInstruction ${o.ticksPerInstruction}: must be above 0`);
+  if (o.memoryBytes <= 0 || o.memoryBytes % PAGE_SIZE) throw new HostError('BadConfig', `memoryBytes ${o.memoryBytes}: not a positive multiple of ${PAGE_SIZE}`);
+};

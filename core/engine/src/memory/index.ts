@@ -1,0 +1,14 @@
+export { Accessor, AccessResult, type PreemptionPoint } from './access.ts';
+export { Backing, type BackingsState, type BackingState } from './backing.ts';
+export { CallBuffer } from './call-buffer.ts';
+export { DirtyLog, type DirtyLogState } from './dirty-log.ts';
+export { DirtyFlag, DirtyRing, type DirtyRingState } from './dirty-ring.ts';
+export { Frames, type FramesState, NO_FRAME } from './frames.ts';
+export { GuestMemory, type GuestMemoryConfig, MEMORY_STATE_VERSION, type MemoryState, type SlotConfig } from './guest-memory.ts';
+export { MemoryFaultInfo } from './memory-fault.ts';
+export { type OverlayState, PlaneOverlays } from './overlays.ts';
+export { PAGE_LIMIT, PageTree } from './page-tree.ts';
+export { ALL_PLANES, ALL_RIGHTS, EXEC_RIGHTS, type MemoryObserver, type PermissionsState, PlanePermissions, Right, type Rights } from './permissions.ts';
+export { Slot, Slots } from './slots.ts';
+export { HOST, planeSubjects, type PlaneSubjects, Side, subject, type Subject, SubjectKind } from './subject.ts';
+export { type FrameWatcher, type WatchAnswer, type WatchKinds, Watches, type WatchState } from './watch.ts';

@@ -1,0 +1,256 @@
+import type { Answer, Completion, ExitPayload } from './answers.ts';
+import { HostError } from './errors.ts';
+import type { CpuExit, MemoryFaultExit } from './exits.ts';
+import type { MemoryFaultInfo } from './memory/memory-fault.ts';
+import type { Machine } from './machine.ts';
+import { Activity, Outcome, type PlaneContext, type Vp } from './vp.ts';
+
+/** Nobody answered a refusal of the second stage: the VMM gets the borrowed record. */
+export interface MemoryFaultPayload extends ExitPayload {
+  readonly kind: 'memoryFault';
+  readonly info: MemoryFaultInfo;
+}
+/** The plane shut down. */
+export interface ShutdownPayload extends ExitPayload {
+  readonly kind: 'shutdown';
+}
+/** A context port refused the entry of a plane. */
+export interface EntryRefusedPayload extends ExitPayload {
+  readonly kind: 'entryRefused';
+  readonly plane: number;
+  readonly reason: string;
+}
+
+/** Keeps a step of the loop from being an outcome: go on with the next turn. */
+const CONTINUE = -1;
+
+/**
+ * The one loop that runs a virtual processor: finish pending work, look at events, block or enter the selected plane,
+ * route the exit, apply the answer. Every arrow passes the trace port.
+ */
+export class RunLoop {
+  readonly #machine: Machine;
+  readonly #fault: { kind: 'memoryFault'; info: MemoryFaultInfo } = { kind: 'memoryFault', info: null as never };
+  readonly #shutdown: ShutdownPayload = { kind: 'shutdown' };
+
+  constructor(machine: Machine) {
+    this.#machine = machine;
+  }
+
+  /**
+   * One run of a VP, from its entry to its return.
+   * @returns why it ended; with `Outcome.Exit`, `vp.exit` is what the VMM is told.
+   * @throws {HostError} BadState when the VP runs already or no processor drives it.
+   */
+  run(vp: Vp): Outcome {
+    const m = this.#machine;
+    if (vp.running >= 0) throw new HostError('BadState', `VP ${vp.index} is running already`);
+    vp.exit = null;
+    const selected = m.policy.select(vp);
+    if (selected < 0) return Outcome.Blocked;
+    if (selected !== vp.current) m.switchPlane(vp, vp.plane(selected), 'selected');
+    this.#publish(vp);
+    try {
+      return this.#loop(vp);
+    } finally {
+      const left = vp.context;
+      vp.running = -1;
+      m.rule.leave(left);
+    }
+  }
+
+  #publish(vp: Vp): void {
+    const context = vp.context;
+    vp.reqExit = vp.asked & vp.existing & ~context.mask;
+    vp.running = context.plane;
+    this.#machine.rule.enter(context);
+  }
+
+  /** Leaves the current plane for `to` within a run, with the rule's view kept in step. */
+  #move(vp: Vp, to: PlaneContext, reason: string): void {
+    const m = this.#machine;
+    if (to === vp.context) return;
+    const left = vp.context;
+    vp.running = -1;
+    m.rule.leave(left);
+    m.switchPlane(vp, to, reason);
+    this.#publish(vp);
+  }
+
+  #loop(vp: Vp): Outcome {
+    const m = this.#machine;
+    const { options, policy, rule, hooks } = m;
+    const cpu = m.cpuOf(vp);
+    const checkFirst = options.eventCheck === 'first';
+    for (;;) {
+      const context = vp.context;
+      if (context.completion !== null) this.#complete(context, context.completion);
+      if (vp.immediateExit) return Outcome.Interrupted;
+      if (m.timeOf(vp) >= vp.deadline) m.expireTimers(vp);
+      const several = (vp.existing & (vp.existing - 1)) !== 0;
+      if (several) {
+        if (checkFirst) {
+          const target = rule.due(context);
+          if (target !== 0) {
+            const outcome = this.#planeEvent(vp, target);
+            if (outcome !== CONTINUE) return outcome;
+            continue;
+          }
+        }
+        if (policy.preempts(vp)) {
+          const next = policy.select(vp);
+          if (next !== vp.current) {
+            this.#move(vp, vp.plane(next), 'event');
+            continue;
+          }
+        }
+      }
+      if (context.activity !== Activity.Running && !this.#wake(context)) return Outcome.Blocked;
+      if (several && !checkFirst) {
+        const target = rule.due(context);
+        if (target !== 0) {
+          const outcome = this.#planeEvent(vp, target);
+          if (outcome !== CONTINUE) return outcome;
+          continue;
+        }
+      }
+      const budget = this.#budget(vp);
+      if (budget <= 0) return Outcome.Slice;
+      const refusal = m.entering(context);
+      if (refusal !== null) {
+        vp.exit = { kind: 'entryRefused', plane: context.plane, reason: refusal } as EntryRefusedPayload;
+        return this.#vmExit(vp);
+      }
+      context.events.enter();
+      // Taking an event can change what the plane does (a start or reset signal): look again before the guest runs.
+      if ((context.activity as Activity) !== Activity.Running) continue;
+      hooks.trace?.entered(context);
+      const exit = cpu.run(vp, budget);
+      vp.statistics.exits++;
+      hooks.trace?.exit(context, exit);
+      m.left(context, exit.kind);
+      const outcome = this.#route(vp, context, exit);
+      m.checks?.afterEvent(vp);
+      if (outcome !== CONTINUE) return outcome;
+    }
+  }
+
+  /** Instructions until the slice ends or the VP's next timer is due, whichever is first. */
+  #budget(vp: Vp): number {
+    const left = vp.sliceEnd - vp.retired;
+    if (vp.deadline === Number.POSITIVE_INFINITY) return left;
+    const toTimer = Math.ceil((vp.deadline - this.#machine.timeOf(vp)) / this.#machine.options.ticksPerInstruction);
+    return Math.min(left, Math.max(1, toTimer));
+  }
+
+  #wake(context: PlaneContext): boolean {
+    const m = this.#machine;
+    const { vp } = context;
+    if (context.activity === Activity.Held) {
+      if (!m.isMet(context, context.wait)) return false;
+      context.wait = null;
+    } else if (!context.events.wakes()) {
+      return false;
+    }
+    context.activity = Activity.Running;
+    vp.statistics.wakes++;
+    m.rule.changed(context);
+    return true;
+  }
+
+  #complete(context: PlaneContext, completion: Completion): void {
+    const m = this.#machine;
+    if (completion.reply === null) {
+      throw new HostError('BadState', `VP ${context.vp.index} plane ${context.plane} waits for the reply to '${completion.kind}'`);
+    }
+    context.completion = null;
+    if (completion.owner === 'arch') m.arch.complete(context, completion);
+    else m.personality(completion.owner).complete?.(context, completion);
+  }
+
+  #planeEvent(vp: Vp, target: number): Outcome | typeof CONTINUE {
+    const m = this.#machine;
+    const payload = vp.planeEvent;
+    payload.cause = 'interrupt';
+    payload.pending = vp.pending;
+    payload.target = target;
+    payload.flags = 0;
+    vp.statistics.planeEvents++;
+    for (const p of m.personalities) {
+      const answer = p.planeEvent?.(vp, payload.pending, target);
+      if (answer) return this.#apply(vp, vp.context, answer, false);
+    }
+    vp.exit = payload;
+    return this.#vmExit(vp);
+  }
+
+  #route(vp: Vp, context: PlaneContext, exit: CpuExit): Outcome | typeof CONTINUE {
+    const m = this.#machine;
+    if (exit.kind === 'budget') return CONTINUE;
+    const owner = m.claims.find(exit.kind, exit.key);
+    if (owner !== null) return this.#apply(vp, context, owner.handle(context, exit), exit.kind !== 'halt');
+    switch (exit.kind) {
+      case 'halt':
+        context.activity = Activity.Halted;
+        vp.statistics.halts++;
+        m.rule.changed(context);
+        return CONTINUE;
+      case 'shutdown':
+        vp.exit = this.#shutdown;
+        return this.#vmExit(vp);
+      case 'memoryFault':
+        this.#fault.info = (exit as MemoryFaultExit).info;
+        vp.exit = this.#fault;
+        return this.#vmExit(vp);
+      default:
+        return this.#apply(vp, context, m.arch.unclaimed(context, exit), true);
+    }
+  }
+
+  /** @param pends - the exiting instruction has not retired yet, so an answer that finishes it must retire it. */
+  #apply(vp: Vp, context: PlaneContext, answer: Answer, pends: boolean): Outcome | typeof CONTINUE {
+    const m = this.#machine;
+    m.hooks.trace?.answer(context, answer);
+    switch (answer.kind) {
+      case 'resume':
+        if (pends) m.arch.retire(context);
+        return CONTINUE;
+      case 'retry':
+        return CONTINUE;
+      case 'fault':
+        vp.statistics.faults++;
+        m.arch.injectFault(context, answer.fault);
+        return CONTINUE;
+      case 'switch': {
+        if (pends) m.arch.retire(context);
+        const { plane, reason } = answer;
+        m.policy.switchTo(vp, vp.plane(plane), answer.leave);
+        const next = m.policy.select(vp);
+        if (next < 0) return Outcome.Blocked;
+        this.#move(vp, vp.plane(next), reason);
+        return CONTINUE;
+      }
+      case 'wait':
+        if (pends && answer.rip === 'advanced') m.arch.retire(context);
+        context.wait = answer.condition;
+        context.activity = Activity.Held;
+        m.rule.changed(context);
+        return CONTINUE;
+      case 'exit':
+        context.completion = answer.completion;
+        if (pends && answer.completion === null) m.arch.retire(context);
+        vp.exit = answer.payload;
+        return this.#vmExit(vp);
+      default: {
+        const never: never = answer;
+        throw new HostError('Internal', `unknown answer ${JSON.stringify(never)}`);
+      }
+    }
+  }
+
+  #vmExit(vp: Vp): Outcome {
+    vp.statistics.vmExits++;
+    if (vp.exit !== null) this.#machine.hooks.trace?.vmExit(vp, vp.exit);
+    return Outcome.Exit;
+  }
+}

@@ -1,0 +1,150 @@
+import { type Completion, type WaitCondition } from './answers.ts';
+import { HostError } from './errors.ts';
+import type { MachineOptions } from './hooks.ts';
+import { MAX_PLANES, PlaneId } from './ids.ts';
+import type { Machine } from './machine.ts';
+import type { MemoryState } from './memory/index.ts';
+import type { PlainRecord, PlainState } from './state.ts';
+import type { Activity, PlaneContext, Schedule, Vp, VpStatistics } from './vp.ts';
+
+/** Version of the snapshot schema; a reader accepts this one and the one before. */
+export const SNAPSHOT_VERSION = 1;
+
+interface SavedPlane {
+  readonly plane: number;
+  readonly schedule: Schedule;
+  readonly activity: Activity;
+  readonly wait: WaitCondition | null;
+  readonly completion: Completion | null;
+  readonly edges: number;
+  readonly retired: number;
+  readonly clockOffset: number;
+  readonly instructionLength: number;
+  readonly block: Uint8Array;
+  readonly events: PlainState;
+}
+
+interface SavedVp {
+  readonly planes: readonly SavedPlane[];
+  readonly fields: PlainRecord;
+  readonly statistics: VpStatistics;
+  readonly cpu: PlainState;
+}
+
+/** A whole machine as plain data: cloneable, hashable, writable to a file. */
+export interface Snapshot {
+  readonly format: 'vmplanes-snapshot';
+  readonly version: number;
+  readonly arch: string;
+  readonly options: MachineOptions;
+  readonly machine: ReturnType<Machine['saveOwn']>;
+  readonly vps: readonly SavedVp[];
+  readonly memory: MemoryState;
+  readonly components: Readonly<Record<string, { readonly version: number; readonly state: PlainState }>>;
+}
+
+/** Group fields that are state; everything else in a VP is derived, borrowed or lives in its planes. */
+const vpFields = ['current', 'named', 'pending', 'asked', 'reqExit', 'recheck', 'immediateExit', 'retired', 'sliceEnd', 'sliceExits', 'timeBase', 'timeRetired', 'busLocks', 'busLockUntil'] as const;
+
+const savePlane = (m: Machine, c: PlaneContext): SavedPlane => ({
+  plane: c.plane,
+  schedule: c.schedule,
+  activity: c.activity,
+  wait: c.wait === null ? null : structuredClone(c.wait),
+  completion: c.completion === null ? null : structuredClone(c.completion),
+  edges: c.edges,
+  retired: c.retired,
+  clockOffset: c.clockOffset,
+  instructionLength: c.instructionLength,
+  block: m.arena.u8.slice(c.base, c.base + m.arch.layout.size),
+  events: c.events.save(),
+});
+
+const saveVp = (m: Machine, vp: Vp): SavedVp => ({
+  planes: vp.planes.filter((c) => c !== null).map((c) => savePlane(m, c)),
+  fields: Object.fromEntries(vpFields.map((f) => [f, vp[f]])),
+  statistics: { ...vp.statistics },
+  cpu: m.cpuOf(vp).save(),
+});
+
+/** @throws {HostError} BadState while a VP runs. */
+export const machineSnapshot = (m: Machine): Snapshot => {
+  const busy = m.vps.find((vp) => vp.running >= 0);
+  if (busy) throw new HostError('BadState', `VP ${busy.index} is running: a snapshot is taken at an event boundary`);
+  return {
+    format: 'vmplanes-snapshot',
+    version: SNAPSHOT_VERSION,
+    arch: m.arch.name,
+    options: m.options,
+    machine: m.saveOwn(),
+    vps: m.vps.map((vp) => saveVp(m, vp)),
+    memory: m.memory.save(),
+    components: Object.fromEntries(m.components.map((c) => [c.stateName, { version: c.stateVersion, state: c.save() }])),
+  };
+};
+
+/** Checks everything that can be checked before anything is changed. */
+const checkFits = (m: Machine, s: Snapshot): void => {
+  const bad = (why: string): never => {
+    throw new HostError('BadSnapshot', why);
+  };
+  if (s.format !== 'vmplanes-snapshot') bad('not a vmplanes snapshot');
+  if (s.version !== SNAPSHOT_VERSION) bad(`snapshot version ${s.version}: this reader knows ${SNAPSHOT_VERSION}`);
+  if (s.arch !== m.arch.name) bad(`snapshot of architecture ${s.arch}, this machine is ${m.arch.name}`);
+  for (const [name, value] of Object.entries(s.options)) {
+    const own = m.options[name as keyof MachineOptions];
+    if (own !== value) bad(`snapshot has ${name} ${String(value)}, this machine ${String(own)}`);
+  }
+  if (m.vps.length > s.vps.length) bad(`snapshot has ${s.vps.length} VPs, this machine ${m.vps.length}`);
+  for (const vp of m.vps) {
+    const saved = s.vps[vp.index]!.planes.map((p) => p.plane);
+    for (let p = 0; p < MAX_PLANES; p++) if (vp.planes[p] && !saved.includes(p)) bad(`this machine has plane ${p} on VP ${vp.index}, the snapshot has not`);
+  }
+  for (const c of m.components) {
+    const part = s.components[c.stateName];
+    if (!part) bad(`snapshot has no state of ${c.stateName}`);
+    else if (part.version !== c.stateVersion && part.version !== c.stateVersion - 1) bad(`${c.stateName}: state version ${part.version}, this reader knows ${c.stateVersion}`);
+  }
+  for (const name of Object.keys(s.components)) if (!m.components.some((c) => c.stateName === name)) bad(`snapshot has state of ${name}, which this machine has not`);
+};
+
+const restorePlane = (m: Machine, c: PlaneContext, s: SavedPlane): void => {
+  m.arena.u8.set(s.block, c.base);
+  c.activity = s.activity;
+  c.wait = s.wait === null ? null : structuredClone(s.wait);
+  c.completion = s.completion === null ? null : structuredClone(s.completion);
+  c.edges = s.edges;
+  c.retired = s.retired;
+  c.clockOffset = s.clockOffset;
+  c.instructionLength = s.instructionLength;
+  c.vp.setSchedule(c, s.schedule);
+  c.events.restore(s.events);
+};
+
+/** Makes `m` equal to the saved machine. VPs and planes it has not yet are created; processors must be set for them after. */
+export const restoreMachine = (m: Machine, s: Snapshot): void => {
+  checkFits(m, s);
+  while (m.vps.length < s.vps.length) m.createVp();
+  for (const vp of m.vps) {
+    for (const p of s.vps[vp.index]!.planes) if (!vp.planes[p.plane]) m.createPlane(vp, PlaneId(p.plane));
+  }
+  m.memory.restore(s.memory);
+  for (const vp of m.vps) {
+    const saved = s.vps[vp.index]!;
+    for (const p of saved.planes) restorePlane(m, vp.plane(p.plane), p);
+    Object.assign(vp, saved.fields);
+    Object.assign(vp.statistics, saved.statistics);
+    vp.exit = null;
+  }
+  m.restoreOwn(s.machine);
+  for (const c of m.components) {
+    const part = s.components[c.stateName]!;
+    c.restore(part.state, part.version);
+  }
+  // Masks and deadlines that a rule derives from the events are derived again, never trusted from the file alone.
+  for (const vp of m.vps) {
+    for (const c of vp.planes) if (c) m.eventsChanged(c);
+    m.timersChanged(vp.context);
+    m.cpuOf(vp).restore(s.vps[vp.index]!.cpu);
+  }
+};
