@@ -6,6 +6,8 @@ export const HostErrorCode = {
   BadConfig: 'the configuration is not valid',
   DoubleClaim: 'two personalities claim the same exit',
   UnknownPersonality: 'a personality was named that cannot be found',
+  BadPlugin: 'a personality package does not export what the plug-in interface asks for',
+  BadFile: 'a file cannot be read or written',
   ApiVersion: 'a plug-in was made for another engine API',
   ExistsAlready: 'an object with this id exists already',
   NoSuchVp: 'no virtual processor with this index',

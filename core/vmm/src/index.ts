@@ -1,0 +1,10 @@
+export { checkConfig } from './config/check-config.ts';
+export { type Complaint, didYouMean } from './config/explain-issues.ts';
+export { type CheckedConfig, type GuestConfig, guestConfigSchema, type GuestType, guestTypeSchema, jsonSchemas, type ScriptEntry } from './config/guest-config.ts';
+export { type GuestTypeTable, guestTypes, type PersonalityUse, plainGuest, type ResolvedGuest, resolveGuest } from './config/guest-types.ts';
+export { parseConfig, readConfig } from './config/read-config.ts';
+export { directoryOf, loadPlugin, type ModuleOrigin, type PluginTable } from './plugins/load-plugin.ts';
+export { type ChosenPlugin, type ChosenPlugins, choosePlugins } from './plugins/plugin-host.ts';
+export { checkPluginModule, type LoadedPlugin } from './plugins/plugin-module.ts';
+export { decodeSnapshot, encodeSnapshot, readSnapshot, SNAPSHOT_FILE_VERSION, SnapshotHeader, type VmSnapshot, writeSnapshot } from './snapshot-file.ts';
+export { FileSink } from './trace-sink.ts';

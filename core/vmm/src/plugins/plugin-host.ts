@@ -1,0 +1,63 @@
+import { HostError, type PersonalityPlugin, type PlainRecord, plainPlanes, type PlaneMeaning } from '@vmplanes/engine';
+import type { PersonalityUse } from '../config/guest-types.ts';
+import { didYouMean } from '../config/explain-issues.ts';
+import { loadPlugin, type ModuleOrigin } from './load-plugin.ts';
+import { checkOptions } from './options.ts';
+
+/** A personality that is ready to be installed. */
+export interface ChosenPlugin {
+  readonly plugin: PersonalityPlugin;
+  readonly options: PlainRecord;
+}
+
+/** What the personalities of a guest say together. */
+export interface ChosenPlugins {
+  /** In order of installation. */
+  readonly plugins: readonly ChosenPlugin[];
+  readonly meaning: PlaneMeaning;
+  /** Policy and rule that the personality with the meaning asks for. */
+  readonly policy: string | null;
+  readonly rule: string | null;
+}
+
+const refuse = (problem: string, fix: string, details: Readonly<Record<string, unknown>> = {}): never => {
+  throw new HostError('BadConfig', `personalities: ${problem} (${fix})`, { path: 'personalities', fix, ...details });
+};
+
+/** Two of one name, an extension without what it extends, two meanings: what only the whole list shows. */
+function checkTogether(plugins: readonly ChosenPlugin[]): void {
+  const names = plugins.map((p) => p.plugin.name);
+  const twice = names.find((name, i) => names.indexOf(name) !== i);
+  if (twice !== undefined) refuse(`'${twice}' is named twice`, 'name it once; options may be given there');
+  plugins.forEach(({ plugin }, i) => {
+    for (const other of plugin.extends ?? []) {
+      const at = names.indexOf(other);
+      const near = didYouMean(other, names);
+      if (at < 0) refuse(`'${plugin.name}' extends '${other}', which this guest has not`, near ? `did you mean '${near}'?` : `add '${other}' before it`);
+      if (at > i) refuse(`'${plugin.name}' extends '${other}', which is installed after it`, `move '${other}' before '${plugin.name}'`);
+    }
+  });
+  const meanings = plugins.filter((p) => p.plugin.meaning).map((p) => p.plugin.name);
+  if (meanings.length > 1) refuse(`${meanings.map((n) => `'${n}'`).join(' and ')} both say what planes mean`, 'keep one of them', { meanings });
+}
+
+/**
+ * Loads the personalities of a guest and checks them, each alone and all together. Installs nothing.
+ * @throws {HostError} UnknownPersonality, BadFile, BadPlugin, ApiVersion, BadConfig: each with the fix.
+ */
+export async function choosePlugins(uses: readonly PersonalityUse[], origin: ModuleOrigin): Promise<ChosenPlugins> {
+  const plugins: ChosenPlugin[] = [];
+  // One after the other: the first error is then that of the first entry.
+  for (const { use, options } of uses) {
+    const { plugin } = await loadPlugin(use, origin);
+    plugins.push({ plugin, options: checkOptions(plugin, options) });
+  }
+  checkTogether(plugins);
+  const chief = plugins.find((p) => p.plugin.meaning);
+  return {
+    plugins,
+    meaning: chief?.plugin.meaning?.(chief.options) ?? plainPlanes,
+    policy: chief?.plugin.policy ?? null,
+    rule: chief?.plugin.rule ?? null,
+  };
+}
