@@ -11,7 +11,7 @@ const HypercallInput = bits('HypercallInput', 'TLFS hypercall input value', 64, 
   repCount: [32, 12, 'elements in all'],
   repStart: [48, 12],
 });
-const RmpEntry = bits('Entry', 'test', 64, { assigned: 0, reserved: [1, 11], page: [12, 40] });
+const Entry = bits('Entry', 'test', 64, { assigned: 0, reserved: [1, 11], page: [12, 40] });
 const Flags = bits('Flags', 'test', 8, { present: 0, writable: 1, plane: [4, 4] });
 
 describe('bits', () => {
@@ -27,10 +27,10 @@ describe('bits', () => {
 
   it('finds reserved bits, named or not', () => {
     expect(HypercallInput.reservedMask).toBe(0xf000_f000_7800_0000n);
-    expect(RmpEntry.reservedMask).toBe(0xfff0_0000_0000_0ffen);
+    expect(Entry.reservedMask).toBe(0xfff0_0000_0000_0ffen);
     expect(Flags.reservedMask).toBe(0b1100);
     expect(HypercallInput.pack(HypercallInput.unpack(2n ** 64n - 1n))).toBe(2n ** 64n - 1n - HypercallInput.reservedMask);
-    expect(RmpEntry.unpack(0xffen).reserved).toBe(0x7ff);
+    expect(Entry.unpack(0xffen).reserved).toBe(0x7ff);
   });
 
   it('offers masks and shifts for hot paths', () => {
@@ -57,16 +57,16 @@ describe('bits', () => {
     ['a flag that is a number', () => Flags.pack(JSON.parse('{"present":1}')), 'Flags.present: 1 is not a boolean'],
     ['a number that is a flag', () => Flags.pack(JSON.parse('{"plane":true}')), 'Flags.plane: true is not a number'],
     ['a raw value too wide', () => Flags.unpack(256), 'Flags: 256 not in 0..255'],
-    ['truncated input', () => RmpEntry.read(new DataView(new ArrayBuffer(7)), 0), 'Entry: needs 8 bytes at 0x0, 7 available'],
+    ['truncated input', () => Entry.read(new DataView(new ArrayBuffer(7)), 0), 'Entry: needs 8 bytes at 0x0, 7 available'],
   ])('refuses %s', (_name, act, message) => expect(act).toThrow(new RangeError(message)));
 
   it('infers value types: flags, numbers, and bigint above 32 bits', () => {
     expectTypeOf<Infer<typeof HypercallInput>['fast']>().toEqualTypeOf<boolean>();
     expectTypeOf<Infer<typeof HypercallInput>['nested']>().toEqualTypeOf<boolean>();
     expectTypeOf<Infer<typeof HypercallInput>['repCount']>().toEqualTypeOf<number>();
-    expectTypeOf<Infer<typeof RmpEntry>['page']>().toEqualTypeOf<bigint>();
+    expectTypeOf<Infer<typeof Entry>['page']>().toEqualTypeOf<bigint>();
     expectTypeOf(HypercallInput.reservedMask).toEqualTypeOf<bigint>();
     expectTypeOf(Flags.reservedMask).toEqualTypeOf<number>();
-    expect(RmpEntry.unpack(0xff_ffff_ffff_f001n)).toEqual({ assigned: true, reserved: 0, page: 0xff_ffff_ffffn });
+    expect(Entry.unpack(0xff_ffff_ffff_f001n)).toEqual({ assigned: true, reserved: 0, page: 0xff_ffff_ffffn });
   });
 });

@@ -5,7 +5,7 @@ import { bytes, u16, u32, u64, u8 } from './scalar.ts';
 import { struct } from './struct.ts';
 import { tail } from './tail.ts';
 
-const Mask = struct('Mask', 'test', 8, { flags: [0, u32], vtl: [4, u8], reserved: [5, bytes(3)] });
+const Mask = struct('Mask', 'test', 8, { flags: [0, u32], level: [4, u8], reserved: [5, bytes(3)] });
 const Rep = tail('Rep', 'test', Mask, 'pages', u64);
 const Request = struct('Request', 'test', 8, { entries: [0, u16], next: [2, u16], reserved: [4, bytes(4)] });
 const Counted = tail('Counted', 'test', Request, 'list', u64, 'entries');
@@ -16,10 +16,10 @@ const viewOf = (...words: readonly bigint[]): DataView => new DataView(memoryOf(
 describe('tail', () => {
   it('fills the bytes available without a count', () => {
     const view = viewOf(0x1_0000_0007n, 5n, 6n, 7n);
-    expect(Rep.read(view, 0, 24)).toEqual({ flags: 7, vtl: 1, reserved: new Uint8Array(3), pages: [5n, 6n] });
+    expect(Rep.read(view, 0, 24)).toEqual({ flags: 7, level: 1, reserved: new Uint8Array(3), pages: [5n, 6n] });
     expect(Rep.read(view, 0, 32).pages).toEqual([5n, 6n, 7n]);
     expect(Rep.read(view, 0, 8).pages).toEqual([]);
-    expect([Rep.minSize, Rep.sizeOf(3), Rep.at.pages, Rep.at.vtl]).toEqual([8, 32, 8, 4]);
+    expect([Rep.minSize, Rep.sizeOf(3), Rep.at.pages, Rep.at.level]).toEqual([8, 32, 8, 4]);
   });
 
   it('takes the count from the header', () => {
@@ -57,7 +57,7 @@ describe('tail', () => {
     ['a header past the port length', () => Counted.load(accessOf(memoryOf(2n)), 0, 4), 'Counted: needs 8 bytes at 0x0, 4 available'],
     ['no room to write', () => Counted.write(viewOf(0n), 0, { next: 0, list: [1n] }), 'Counted: needs 16 bytes at 0x0, 8 available'],
     ['an element that does not fit', () => Counted.write(viewOf(0n, 0n), 0, { next: 0, list: [-1n] }), 'Counted.list: [0]: u64: -1 not in 0..18446744073709551615'],
-    ['a key that the header has', () => tail('T', '', Mask, 'vtl', u8), 'T.vtl: is a header field too'],
+    ['a key that the header has', () => tail('T', '', Mask, 'level', u8), 'T.level: is a header field too'],
     ['elements without size', () => tail('T', '', Mask, 'x', bytes(0)), 'T.x: elements of bytes(0) have no size'],
   ])('refuses %s', (_name, act, message) => expect(act).toThrow(new RangeError(message)));
 

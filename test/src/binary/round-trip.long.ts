@@ -1,0 +1,3 @@
+import { layoutProperties } from './properties.ts';
+
+layoutProperties(100_000);
