@@ -1,0 +1,17 @@
+export { CHECK_EXTENSION, type ExtensionAnswer, type ExtensionRow, ExtensionRule, extensionRow } from './check-extension.ts';
+export { Capability, ExitReason, IrqRouting, MemoryAttribute, MemoryFaultFlag, MpState, MSI_VALID_DEVID, MsrExitReason, VcpuEventValid } from './constants.ts';
+export { type Dispute, DISPUTES } from './disputes.ts';
+export { Errno } from './errno.ts';
+export { type ErrorRow, ERRORS, type Outcome } from './errors.ts';
+export { ADMISSION, type Admission, type AdmissionRow, admission, FdKind, PLANE_VCPU_IOCTLS } from './fd.ts';
+export { Ioctl, type PlaneIoctl } from './ioctl.ts';
+export { LAYOUTS } from './layouts/by-profile.ts';
+export * from './layouts/calls.ts';
+export * from './layouts/exits.ts';
+export * from './layouts/run.ts';
+export * from './layouts/state.ts';
+export { DEFAULT_PLANES, NUMBER_NAMES, NUMBERS, numberOf, type PlaneNumbers } from './numbers.ts';
+export { type PerProfile, Profile, PROFILE_INFO, type ProfileInfo, PROFILES, RUNNABLE_PROFILES } from './profile.ts';
+export { type ProfileRules, RULES } from './rules.ts';
+export { type SelftestCase, SELFTESTS } from './selftests.ts';
+export { rfc2025, series2026, Source } from './sources.ts';

@@ -1,0 +1,35 @@
+import { array, bytes, struct, tail, u32, u64, union } from '@vmplanes/binary';
+
+const UAPI = 'Linux include/uapi/linux/kvm.h';
+
+/** Argument of KVM_SIGNAL_MSI. @spec Linux include/uapi/linux/kvm.h */
+export const KvmMsi = struct('kvm_msi', UAPI, 32, {
+  addressLo: [0, u32], addressHi: [4, u32], data: [8, u32], flags: [12, u32], devid: [16, u32], reservedPad: [20, bytes(12)],
+});
+/** Argument of KVM_ENABLE_CAP. @spec Linux include/uapi/linux/kvm.h */
+export const KvmEnableCap = struct('kvm_enable_cap', UAPI, 104, { cap: [0, u32], flags: [4, u32], args: [8, array(u64, 4)], reservedPad: [40, bytes(64)] });
+/** Argument of KVM_SET_MEMORY_ATTRIBUTES. @spec Linux include/uapi/linux/kvm.h */
+export const KvmMemoryAttributes = struct('kvm_memory_attributes', UAPI, 32, { address: [0, u64], size: [8, u64], attributes: [16, u64], flags: [24, u64] });
+/** Argument of KVM_SET_USER_MEMORY_REGION. @spec Linux include/uapi/linux/kvm.h */
+export const KvmUserspaceMemoryRegion = struct('kvm_userspace_memory_region', UAPI, 32, {
+  slot: [0, u32], flags: [4, u32], guestPhysAddr: [8, u64], memorySize: [16, u64], userspaceAddr: [24, u64],
+});
+
+/** What a route of each kind says. @spec Linux include/uapi/linux/kvm.h */
+export const RouteIrqchip = struct('kvm_irq_routing_irqchip', UAPI, 8, { irqchip: [0, u32], pin: [4, u32] });
+export const RouteMsi = struct('kvm_irq_routing_msi', UAPI, 16, { addressLo: [0, u32], addressHi: [4, u32], data: [8, u32], devid: [12, u32] });
+export const RouteHvSint = struct('kvm_irq_routing_hv_sint', UAPI, 8, { vcpu: [0, u32], sint: [4, u32] });
+export const RouteXenEvtchn = struct('kvm_irq_routing_xen_evtchn', UAPI, 12, { port: [0, u32], vcpu: [4, u32], priority: [8, u32] });
+const Route = union('u', UAPI, 32, { irqchip: RouteIrqchip, msi: RouteMsi, hvSint: RouteHvSint, xenEvtchn: RouteXenEvtchn });
+
+/** An interrupt route as mainline has it. @spec Linux include/uapi/linux/kvm.h */
+export const KvmIrqRoutingEntry = struct('kvm_irq_routing_entry', UAPI, 48, { gsi: [0, u32], type: [4, u32], flags: [8, u32], reservedPad: [12, u32], u: [16, Route] });
+/** An interrupt route that names its plane, in what mainline calls `pad`. @spec COCONUT-SVSM, KVM Planes build and run notes */
+export const KvmIrqRoutingEntryPlanes = struct('kvm_irq_routing_entry', 'COCONUT-SVSM, KVM Planes build and run notes', 48, {
+  gsi: [0, u32], type: [4, u32], flags: [8, u32], plane: [12, u32, 'routes to planes that do not exist are dropped'], u: [16, Route],
+});
+const RoutingHeader = struct('kvm_irq_routing', UAPI, 8, { nr: [0, u32], flags: [4, u32] });
+/** Argument of KVM_SET_GSI_ROUTING. @spec Linux include/uapi/linux/kvm.h */
+export const KvmIrqRouting = tail('kvm_irq_routing', UAPI, RoutingHeader, 'entries', KvmIrqRoutingEntry, 'nr');
+/** The same with a plane per route. @spec COCONUT-SVSM, KVM Planes build and run notes */
+export const KvmIrqRoutingPlanes = tail('kvm_irq_routing', 'COCONUT-SVSM, KVM Planes build and run notes', RoutingHeader, 'entries', KvmIrqRoutingEntryPlanes, 'nr');
