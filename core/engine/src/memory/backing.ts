@@ -133,6 +133,14 @@ export class Backings {
     return backing;
   }
 
+  /** Frames that the pages without a frame are promised. */
+  get owed(): number {
+    if (!this.#promises) return 0;
+    let owed = 0;
+    for (const b of this.#byId.values()) for (let page = 0; page < b.pages; page++) if (b.frame(page, false) === NO_FRAME && b.frame(page, true) === NO_FRAME) owed++;
+    return owed;
+  }
+
   get(id: number): Backing | undefined {
     return this.#byId.get(id);
   }

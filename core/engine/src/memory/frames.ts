@@ -55,6 +55,11 @@ export class Frames {
     return this.#free;
   }
 
+  /** Frames put aside for pages not backed yet. */
+  get promised(): number {
+    return this.#promised;
+  }
+
   /** Free frames that no backing has been promised. May be negative after an overlay kept the frame of a discarded page. */
   get spare(): number {
     return this.#free - this.#promised;

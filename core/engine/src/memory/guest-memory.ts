@@ -3,6 +3,7 @@ import { HostError } from '../errors.ts';
 import { MAX_PLANES, PAGE_SIZE } from '../ids.ts';
 import { Accessor } from './access.ts';
 import { type Backing, Backings, type BackingsState } from './backing.ts';
+import { hashMemory, type StateHash } from './content-hash.ts';
 import { DirtyLog, type DirtyLogState } from './dirty-log.ts';
 import { Frames, type FramesState, NO_FRAME } from './frames.ts';
 import { type OverlayState, PlaneOverlays } from './overlays.ts';
@@ -72,6 +73,7 @@ export class GuestMemory {
   /** The usual subjects of each plane. */
   readonly subjects: readonly PlaneSubjects[];
   readonly maxPlanes: number;
+  readonly #arena: Arena;
   readonly #observers: MemoryObserver[] = [];
   readonly #backings: Backings;
   /** Bit 0: private. One for all planes. @spec LKML 20250401 RFC KVM planes 06/29 */
@@ -80,6 +82,7 @@ export class GuestMemory {
   /** @throws {HostError} BadRange, NoMemory (see {@link Frames}); BadConfig on a bad number of planes. */
   constructor(arena: Arena, config: GuestMemoryConfig) {
     if (!Number.isInteger(config.maxPlanes) || config.maxPlanes < 1 || config.maxPlanes > MAX_PLANES) throw new HostError('BadConfig', `guest memory for ${config.maxPlanes} planes: not 1..${MAX_PLANES}`);
+    this.#arena = arena;
     this.maxPlanes = config.maxPlanes;
     this.#privacy = new PageTree(config.privateByDefault ? 1 : 0);
     this.frames = new Frames(arena, config.firstByte, config.frames);
@@ -180,6 +183,11 @@ export class GuestMemory {
     return true;
   }
 
+  /** The private attribute of all pages as rows (first page, 0 or 1), equal for equal maps. */
+  privacyRows(): Float64Array {
+    return this.#privacy.save();
+  }
+
   /** The first page behind `gpn` with the other attribute; 2^40 when there is none. */
   nextPrivacyChange(gpn: number): number {
     return this.#privacy.runEnd(gpn);
@@ -262,9 +270,14 @@ export class GuestMemory {
     return slot.isReadonly ? table & ~Right.Write : table;
   }
 
-  /** All backings, in order of creation. */
-  get backings(): Iterable<Backing> {
-    return this.#backings.all;
+  /** What slots show, and memory kept for slots to come. */
+  get backings(): Pick<Backings, 'all' | 'owed'> {
+    return this.#backings;
+  }
+
+  /** Adds everything that guests, owners and the VMM can see here to a hash. */
+  hashInto(hash: StateHash): void {
+    hashMemory(this.#arena, this, hash);
   }
 
   /** Everything that a fresh machine of the same configuration needs to go on from here. Ports and observers are not part of it. */

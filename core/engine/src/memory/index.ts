@@ -1,6 +1,8 @@
 export { Accessor, AccessResult, type PreemptionPoint } from './access.ts';
+export { auditMemory } from './audit.ts';
 export { Backing, type BackingsState, type BackingState } from './backing.ts';
 export { CallBuffer } from './call-buffer.ts';
+export { StateHash } from './content-hash.ts';
 export { DirtyLog, type DirtyLogState } from './dirty-log.ts';
 export { DirtyFlag, DirtyRing, type DirtyRingState } from './dirty-ring.ts';
 export { Frames, type FramesState, NO_FRAME } from './frames.ts';
