@@ -6,6 +6,9 @@ import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
+// A terminal sends Ctrl-C to the running step too, which decides when to stop; stay to pass on its exit code.
+process.on('SIGINT', () => {});
+
 const PNPM = 'pnpm@10.34.8';
 const root = join(dirname(fileURLToPath(import.meta.url)), '..');
 const [step = 'test', ...args] = process.argv.slice(2);

@@ -47,6 +47,13 @@ describe('tail', () => {
     expect(reads).toEqual([[0, 8], [8, 16]]);
   });
 
+  it('stores through a port at once', () => {
+    const memory = new Uint8Array(24);
+    expect(Counted.store(accessOf(memory), 4, { next: 1, list: [5n] })).toBe(16);
+    expect(hexBytes(memory)).toBe('000000000100010000000000050000000000000000000000');
+    expect(() => Counted.store(accessOf(memory), 16, { next: 1, list: [5n] })).toThrow(new RangeError('memory: needs 16 bytes at 0x10, 8 available'));
+  });
+
   it.each<[string, () => unknown, string]>([
     ['a truncated header', () => Rep.read(viewOf(1n), 0, 7), 'Rep: needs 8 bytes at 0x0, 7 available'],
     ['a view shorter than the length', () => Rep.read(viewOf(1n), 4, 16), 'Rep: needs 8 bytes at 0x4, 4 available'],

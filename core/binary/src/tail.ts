@@ -1,6 +1,6 @@
 import { readElements, writeElements } from './array.ts';
 import { hex } from './hex.ts';
-import { type AnyLayout, type ByteAccess, type Infer, type InferInput, inside, shortage } from './layout.ts';
+import { type AnyLayout, type ByteAccess, ensure, type Infer, type InferInput, inside, shortage } from './layout.ts';
 import type { Fields, Inputs, Struct, Values } from './struct.ts';
 import type { TagKey } from './union.ts';
 
@@ -35,6 +35,8 @@ export interface Tail<F extends Fields = Fields, K extends string = string, L ex
   load(access: ByteAccess, at: number, length: number): TailValue<F, K, L>;
   /** Writes it and returns the bytes written. @throws {RangeError} when it does not fit. */
   write(view: DataView, at: number, value: TailInput<F, K, L, N>): number;
+  /** Writes it through a port, by one store, and returns the bytes written. @throws {RangeError} when a value does not fit. */
+  store(access: ByteAccess, at: number, value: TailInput<F, K, L, N>): number;
 }
 
 /**
@@ -69,6 +71,19 @@ export function tail<const F extends Fields, const K extends string, const L ext
     const head = header.read(view, at);
     return { ...head, [key]: readElements(of, view, at + minSize, countOf(head, at, available)) } as TailValue<F, K, L>;
   };
+  const elementsOf = (value: TailInput<F, K, L, N>): readonly InferInput<L>[] => value[key] as readonly InferInput<L>[];
+  const write = (view: DataView, at: number, value: TailInput<F, K, L, N>): number => {
+    const elements = elementsOf(value);
+    const size = sizeOf(elements.length);
+    ensure(view, at, size, name);
+    header.write(view, at, (count === undefined ? value : { ...value, [count]: elements.length }) as never);
+    try {
+      writeElements(of, view, at + minSize, elements);
+    } catch (error) {
+      throw inside(`${name}.${key}`, error);
+    }
+    return size;
+  };
   return Object.freeze({
     kind: 'tail',
     name,
@@ -91,18 +106,12 @@ export function tail<const F extends Fields, const K extends string, const L ext
       if (n > 0) access.readBytes(at + minSize, all.subarray(minSize));
       return read(new DataView(all.buffer), 0, all.length);
     },
-    write(view: DataView, at: number, value: TailInput<F, K, L, N>): number {
-      const elements = value[key] as readonly InferInput<L>[];
-      const size = sizeOf(elements.length);
-      if (!(at >= 0 && at + size <= view.byteLength)) throw shortage(name, at, size, Math.max(0, view.byteLength - at));
-      const head = count === undefined ? value : { ...value, [count]: elements.length };
-      header.write(view, at, head as never);
-      try {
-        writeElements(of, view, at + minSize, elements);
-      } catch (error) {
-        throw inside(`${name}.${key}`, error);
-      }
-      return size;
+    write,
+    store(access: ByteAccess, at: number, value: TailInput<F, K, L, N>): number {
+      const copy = new Uint8Array(sizeOf(elementsOf(value).length));
+      write(new DataView(copy.buffer), 0, value);
+      access.writeBytes(at, copy);
+      return copy.length;
     },
   });
 }

@@ -1,5 +1,5 @@
 import { spawnSync } from 'node:child_process';
-import { accessSync, constants, existsSync, mkdirSync, readFileSync, rmdirSync, statSync, writeFileSync } from 'node:fs';
+import { accessSync, constants, existsSync, mkdirSync, rmdirSync, statSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { delimiter, join } from 'node:path';
 import { it, type TestContext } from 'vitest';
@@ -57,8 +57,8 @@ export function findCommand(command: string, path = process.env['PATH'] ?? ''): 
 export interface Host {
   readonly isDebianRoot: boolean;
   find(command: string): string | undefined;
-  /** Installs a package. @returns whether it succeeded. */
-  install(debianPackage: string): boolean;
+  /** Installs a package for its command. @returns whether it succeeded. */
+  install(debianPackage: string, command: string): boolean;
 }
 
 /**
@@ -70,7 +70,7 @@ export interface Host {
 export function systemTool(name: string, source: { readonly debianPackage: string; readonly command: string }, host: Host = thisHost): SystemTool {
   const { debianPackage, command } = source;
   const isPresent = (): boolean => host.find(command) !== undefined;
-  const isMet = isPresent() || (host.isDebianRoot && host.install(debianPackage) && isPresent());
+  const isMet = isPresent() || (host.isDebianRoot && host.install(debianPackage, command) && isPresent());
   return { command, ...requirement(isMet, `${name} is not installed`, `${host.isDebianRoot ? '' : 'sudo '}apt-get install -y ${debianPackage}`) };
 }
 
@@ -111,20 +111,18 @@ function withLock<T>(lock: string, action: () => T): T {
 const thisHost: Host = {
   isDebianRoot: existsSync('/etc/debian_version') && process.getuid?.() === 0,
   find: (command) => findCommand(command),
-  install(debianPackage) {
+  install(debianPackage, command) {
     const folder = join(tmpdir(), 'vmplanes-tools');
     mkdirSync(folder, { recursive: true });
-    const stamp = join(folder, debianPackage);
-    return withLock(`${stamp}.lock`, () => {
-      if (existsSync(stamp)) {
-        const [result, time] = readFileSync(stamp, 'utf8').split(' ');
-        if (result === 'installed') return true;
-        if (Date.now() - Number(time) < RETRY_AFTER) return false;
-      }
+    const failure = join(folder, `${debianPackage}.failed`);
+    return withLock(join(folder, `${debianPackage}.lock`), () => {
+      // Another process may have installed it while this one waited.
+      if (findCommand(command) !== undefined) return true;
+      if (existsSync(failure) && Date.now() - statSync(failure).mtimeMs < RETRY_AFTER) return false;
       process.stderr.write(`vmplanes: installing ${debianPackage}\n`);
       const install = (): boolean => apt('install', '-y', '--no-install-recommends', debianPackage);
       const isInstalled = install() || (apt('update') && install());
-      writeFileSync(stamp, `${isInstalled ? 'installed' : 'failed'} ${Date.now()}`);
+      if (!isInstalled) writeFileSync(failure, '');
       return isInstalled;
     });
   },
