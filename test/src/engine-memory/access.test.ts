@@ -43,6 +43,16 @@ describe('presence', () => {
     expect(host(16 * PAGE - 2, 2)).toEqual([0, 0]);
   });
 
+  it('memory may lie at the far end of the space', () => {
+    const gpa = 2 ** 52 - 2 * PAGE;
+    memory.addSlot({ id: 2, gpa, size: 2 * PAGE });
+    memory.permissions[1]!.set(2 ** 40 - 1, 1, Right.Read);
+    expect(memory.access.writeU64(memory.subjects[1]!.cpu, gpa + PAGE - 4, 1, 2)).toBe(Denied);
+    expect(memory.access.writeU64(memory.subjects[0]!.cpu, gpa + PAGE - 4, 1, 2)).toBe(Ok);
+    expect(host(gpa + PAGE - 4, 8)).toEqual([1, 0, 0, 0, 2, 0, 0, 0]);
+    expect(memory.access.readU32(memory.subjects[1]!.cpu, 2 ** 52 - 4)).toBe(Ok);
+  });
+
   it('does not trip over a NaN address', () => expect(memory.access.readU8(HOST, NaN)).toBe(Absent));
 });
 
