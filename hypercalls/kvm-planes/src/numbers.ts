@@ -1,4 +1,4 @@
-import { type PerProfile, Profile } from './profile.ts';
+import type { PerProfile, Profile } from './profile.ts';
 import { rfc2025, series2026, Source } from './sources.ts';
 
 /** The numbers that planes add to KVM. `null`: the profile has the name without a number; `undefined`: it has no such thing. */

@@ -8,14 +8,15 @@ import {
   KvmSregs2, KvmTranslation, KvmUserspaceMemoryRegion, KvmVcpuEvents, KvmXcr, KvmXcrs, KvmXsave, MpState, MSI_VALID_DEVID, MsrExitReason, IrqRouting, RouteHvSint, RouteIrqchip, RouteMsi, RouteXenEvtchn, VcpuEventValid,
 } from '@vmplanes/abi-kvm-planes';
 import type { Struct } from '@vmplanes/binary';
-import { describe, expect, test } from 'vitest';
+import { describe, expect } from 'vitest';
+import { requirement, systemTool } from '../support/system-tool.ts';
 
 /** The installed kernel headers as oracle: a C program prints numbers, sizes and offsets, which must be ours. */
-const missing = [
-  spawnSync('gcc', ['--version']).status === 0 ? '' : 'gcc',
-  existsSync('/usr/include/linux/kvm.h') && process.arch === 'x64' ? '' : 'linux/kvm.h for x86-64',
-].filter((what) => what !== '');
-const note = missing.length ? ` (skipped: needs ${missing.join(' and ')}; apt-get install gcc libc6-dev linux-libc-dev)` : '';
+const gcc = systemTool('gcc', { debianPackage: 'gcc', command: 'gcc' });
+const headers = requirement(
+  gcc.isMet && process.arch === 'x64' && ['/usr/include/linux/kvm.h', '/usr/include/stdio.h'].every((file) => existsSync(file)),
+  'needs gcc and the kernel headers of x86-64', 'apt-get install -y gcc libc6-dev linux-libc-dev',
+);
 
 const snake = (name: string): string => name.replace(/[A-Z]/g, (c) => `_${c.toLowerCase()}`);
 /** Names that mainline does not have, or that stand for an anonymous union. */
@@ -50,8 +51,8 @@ const PROBES: readonly Probe[] = [
   { label: 'exit union', c: 'offsetof(struct kvm_run, hw)', value: KvmRun.at.exit },
 ];
 
-describe.skipIf(missing.length > 0)(`installed kernel headers${note}`, () => {
-  test('numbers, sizes and offsets are ours', () => {
+describe('installed kernel headers', () => {
+  headers.it('numbers, sizes and offsets are ours', () => {
     const folder = mkdtempSync(join(tmpdir(), 'kvm-abi-'));
     try {
       const line = (p: Probe, i: number): string => {

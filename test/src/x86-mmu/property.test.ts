@@ -1,4 +1,4 @@
-import { Access, AddressModel, Privilege, Right, WalkInput, WalkKind, WalkResult, walk } from '@vmplanes/x86';
+import { Access, AddressModel, Privilege, PageRight, WalkInput, WalkKind, WalkResult, walk } from '@vmplanes/x86';
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
 import { PageMemory } from './page-memory.ts';
@@ -56,8 +56,8 @@ function productWalk(memory: PageMemory, i: ReferenceInput): ReferenceResult {
   switch (walk(memory, input, out)) {
     case WalkKind.Mapped:
       return {
-        kind: 'mapped', gpa: BigInt(out.gpa), shift: out.pageShift, writable: (out.rights & Right.Write) !== 0, user: (out.rights & Right.User) !== 0,
-        executable: (out.rights & Right.Execute) !== 0, shadow: (out.rights & Right.ShadowStack) !== 0, global: out.global, accessed: out.accessed,
+        kind: 'mapped', gpa: BigInt(out.gpa), shift: out.pageShift, writable: (out.rights & PageRight.Write) !== 0, user: (out.rights & PageRight.User) !== 0,
+        executable: (out.rights & PageRight.Execute) !== 0, shadow: (out.rights & PageRight.ShadowStack) !== 0, global: out.global, accessed: out.accessed,
         dirty: out.dirty, pkey: out.pkey, memoryType: out.memoryType, maskBit: out.maskBit,
       };
     case WalkKind.Fault:

@@ -1,4 +1,4 @@
-import { Access, AddressModel, PdpteLoad, Privilege, Right, WalkKind, isCanonical, loadPdptes, pagingMode, translate } from '@vmplanes/x86';
+import { Access, AddressModel, PdpteLoad, Privilege, PageRight, WalkKind, isCanonical, loadPdptes, pagingMode, translate } from '@vmplanes/x86';
 import { describe, expect, test } from 'vitest';
 import { A, D, G, LA57, LME, type ModeName, P, PAE, PCD, PG, PGE, PS, PSE, PWT, RW, US, Walker, XD } from './walker.ts';
 
@@ -228,5 +228,5 @@ describe('PDPTE registers (SDM 3A §4.4.1)', () => {
 test('rights of the combination are reported', () => {
   const w = new Walker('4-level').chain(T, T | XD, P | US, T);
   w.walk(0n);
-  expect(w.out.rights).toBe(Right.User);
+  expect(w.out.rights).toBe(PageRight.User);
 });

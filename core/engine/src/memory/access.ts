@@ -53,6 +53,8 @@ export class Accessor {
   lo = 0;
   /** High 32 bits after {@link Accessor.readU64}. */
   hi = 0;
+  /** After {@link Accessor.compareAndSwap}: the old value was there and is replaced. */
+  swapped = false;
   /** After {@link Accessor.fill}: byte of the arena where the frame starts. */
   fillByte = 0;
   fillFrame = NO_FRAME;
@@ -149,6 +151,24 @@ export class Accessor {
 
   writeU64(subject: Subject, gpa: number, lo: number, hi: number): AccessResult {
     return this.#writeWord(subject, gpa, lo, hi, 8);
+  }
+
+  /**
+   * Replaces a word if it still holds the old value: nothing runs between the comparison and the store. {@link Accessor.swapped} tells.
+   * @param gpa - a multiple of `length`. @param length - 4 or 8 bytes; with 4 the high halves do not count.
+   */
+  compareAndSwap(subject: Subject, gpa: number, length: number, oldLo: number, oldHi: number, newLo: number, newHi: number): AccessResult {
+    this.swapped = false;
+    const result = this.#admit(subject, gpa, length, Right.Read | Right.Write);
+    if (result !== Ok) return result;
+    const view = this.#arena.view;
+    const at = this.#memory.frames.byteOf(this.#frame) + (gpa % PAGE_SIZE);
+    if (view.getUint32(at, true) !== oldLo >>> 0 || (length === 8 && view.getUint32(at + 4, true) !== oldHi >>> 0)) return Ok;
+    view.setUint32(at, newLo, true);
+    if (length === 8) view.setUint32(at + 4, newHi, true);
+    this.#markDirty(subject);
+    this.swapped = true;
+    return Ok;
   }
 
   /**

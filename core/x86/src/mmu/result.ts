@@ -5,7 +5,7 @@ export const WalkKind = { Mapped: 0, Fault: 1, NotCanonical: 2, Stage2: 3 } as c
 export type WalkKind = (typeof WalkKind)[keyof typeof WalkKind];
 
 /** Rights that the tables grant: the combination of all levels. Reading is always granted. */
-export const Right = { Write: 1, User: 2, Execute: 4, ShadowStack: 8 } as const;
+export const PageRight = { Write: 1, User: 2, Execute: 4, ShadowStack: 8 } as const;
 
 /**
  * The preallocated answer of {@link walk}. Which fields count depends on `kind`; the others hold leftovers.
@@ -22,7 +22,7 @@ export class WalkResult {
   pageShift = 12;
   /** Level of the leaf: 1 page table, 2 page directory, 3 directory pointers; 0 without paging. */
   level = 0;
-  /** {@link Right} bits. */
+  /** {@link PageRight} bits. */
   rights = 0;
   /** The translation survives a CR3 write (CR4.PGE and G). */
   global = false;

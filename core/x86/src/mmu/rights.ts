@@ -2,7 +2,7 @@ import { Access, Privilege } from './access.ts';
 import { Cr0, Cr4, Efer } from './bits.ts';
 import type { WalkInput } from './input.ts';
 import { PagingMode, pagingMode } from './mode.ts';
-import { Right } from './result.ts';
+import { PageRight } from './result.ts';
 
 /** Who denies an access to a present page: the tables and modes, a protection key, or both. */
 export const Denial = { None: 0, Protection: 1, Key: 2 } as const;
@@ -10,7 +10,7 @@ export const Denial = { None: 0, Protection: 1, Key: 2 } as const;
 /**
  * Decides one access to a present page. Also serves translation caches, which ask it for each kind of access when they fill an entry.
  * @param input - supplies CR0, CR4, EFER, AC and the key registers; its access fields are not looked at.
- * @param rights - {@link Right} bits of the page.
+ * @param rights - {@link PageRight} bits of the page.
  * @returns {@link Denial} bits, 0 when allowed.
  * @spec SDM 3A §4.6.1
  */
@@ -21,20 +21,20 @@ export function denial(input: WalkInput, rights: number, pkey: number, access: A
 }
 
 function isProtected(input: WalkInput, rights: number, access: Access, privilege: Privilege): boolean {
-  const userPage = (rights & Right.User) !== 0;
+  const userPage = (rights & PageRight.User) !== 0;
   const user = privilege === Privilege.User;
   if (user && !userPage) return true;
   switch (access) {
     case Access.Fetch:
-      return !(rights & Right.Execute) || (!user && userPage && (input.cr4 & Cr4.SMEP) !== 0);
+      return !(rights & PageRight.Execute) || (!user && userPage && (input.cr4 & Cr4.SMEP) !== 0);
     case Access.Read:
       return !user && userPage && smapApplies(input, privilege);
     case Access.Write:
       if (!user && userPage && smapApplies(input, privilege)) return true;
-      return !(rights & Right.Write) && (user || (input.cr0 & Cr0.WP) !== 0);
+      return !(rights & PageRight.Write) && (user || (input.cr0 & Cr0.WP) !== 0);
     case Access.ShadowRead:
     case Access.ShadowWrite:
-      return !(rights & Right.ShadowStack) || user !== userPage;
+      return !(rights & PageRight.ShadowStack) || user !== userPage;
     case Access.Lookup:
       return false;
   }
@@ -45,7 +45,7 @@ const smapApplies = (input: WalkInput, privilege: Privilege): boolean => (input.
 /** @spec SDM 3A §4.6.2 */
 function isKeyProtected(input: WalkInput, rights: number, pkey: number, access: Access, privilege: Privilege): boolean {
   if (access === Access.Fetch) return false;
-  const userPage = (rights & Right.User) !== 0;
+  const userPage = (rights & PageRight.User) !== 0;
   if (!(input.cr4 & (userPage ? Cr4.PKE : Cr4.PKS)) || pagingMode(input.cr0, input.cr4, input.efer) < PagingMode.Level4) return false;
   const key = (userPage ? input.pkru : input.pkrs) >>> (pkey * 2);
   if (key & 1) return true;

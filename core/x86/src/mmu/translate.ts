@@ -1,7 +1,7 @@
 import { Access, Privilege } from './access.ts';
 import type { WalkInput } from './input.ts';
 import type { PageTableMemory } from './memory.ts';
-import { Right, WalkKind, type WalkResult } from './result.ts';
+import { PageRight, WalkKind, type WalkResult } from './result.ts';
 import { walk } from './walk.ts';
 
 /** A translation as a debugger or a virtual machine monitor asks for it. */
@@ -29,5 +29,5 @@ export function translate(memory: PageTableMemory, input: WalkInput, out: WalkRe
   input.setFlags = false;
   const valid = walk(memory, input, out) === WalkKind.Mapped;
   Object.assign(input, { laLo, laHi, access, privilege, setFlags });
-  return { valid, gpa: valid ? out.gpa : 0, writeable: valid && (out.rights & Right.Write) !== 0, usermode: valid && (out.rights & Right.User) !== 0 };
+  return { valid, gpa: valid ? out.gpa : 0, writeable: valid && (out.rights & PageRight.Write) !== 0, usermode: valid && (out.rights & PageRight.User) !== 0 };
 }

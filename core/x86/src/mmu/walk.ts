@@ -3,7 +3,7 @@ import { ADDRESS_HI, Cr0, Cr4, Efer, Entry, HIGH } from './bits.ts';
 import type { WalkInput } from './input.ts';
 import { type PageTableMemory, TableStatus } from './memory.ts';
 import { isCanonical, PagingMode, pagingMode } from './mode.ts';
-import { Right, WalkKind, type WalkResult } from './result.ts';
+import { PageRight, WalkKind, type WalkResult } from './result.ts';
 import { Denial, denial, reportsFetch } from './rights.ts';
 
 /** An entry changed between reading it and setting its flags: the walk starts again. */
@@ -38,7 +38,7 @@ function unpaged(memory: PageTableMemory, input: WalkInput, out: WalkResult): Wa
   out.gpa = input.laLo >>> 0;
   out.pageShift = 12;
   out.level = 0;
-  out.rights = Right.Write | Right.User | Right.Execute;
+  out.rights = PageRight.Write | PageRight.User | PageRight.Execute;
   out.global = out.maskBit = false;
   out.accessed = out.dirty = true;
   out.pkey = out.memoryType = 0;
@@ -122,7 +122,7 @@ function finish(memory: PageTableMemory, input: WalkInput, out: WalkResult, mode
   // A 4-MByte entry keeps physical address bits 39:32 in its bits 20:13; without PSE-36 they are reserved and zero here.
   const high = out.pageShift === 22 ? (lo >>> 13) & 0xff : hi;
   out.gpa = address((lo & ~offset) | (input.laLo & offset), high);
-  const userPage = (out.rights & Right.User) !== 0;
+  const userPage = (out.rights & PageRight.User) !== 0;
   const status = memory.leaf(out.gpa, input.access, userPage);
   return status === TableStatus.Ok ? WalkKind.Mapped : leafRefused(input, out, status, userPage);
 }
@@ -155,11 +155,11 @@ function reservedLo(input: WalkInput, legacy: boolean, level: number, large: boo
 
 function rightsOf(input: WalkInput, upper: number, leaf: number, noExecute: number): number {
   const all = upper & leaf;
-  let rights = noExecute ? 0 : Right.Execute;
-  if (all & Entry.RW) rights |= Right.Write;
-  if (all & Entry.US) rights |= Right.User;
+  let rights = noExecute ? 0 : PageRight.Execute;
+  if (all & Entry.RW) rights |= PageRight.Write;
+  if (all & Entry.US) rights |= PageRight.User;
   // A shadow-stack page: read-only and dirty at the leaf, writable above it. @spec SDM 3A §4.6
-  if (upper & Entry.RW && !(leaf & Entry.RW) && leaf & Entry.D && input.cr4 & Cr4.CET && input.cr0 & Cr0.WP) rights |= Right.ShadowStack;
+  if (upper & Entry.RW && !(leaf & Entry.RW) && leaf & Entry.D && input.cr4 & Cr4.CET && input.cr0 & Cr0.WP) rights |= PageRight.ShadowStack;
   return rights;
 }
 
