@@ -58,6 +58,21 @@ export const readCounts = (block: ApicBlock, event: ApicEvent): EventCounts => {
   };
 };
 
+/** History of all event classes together. */
+export const readTotals = (block: ApicBlock): EventCounts => {
+  const sum = { accepted: 0, delivered: 0, merged: 0, discarded: 0, refused: 0, pending: 0 };
+  for (const event of Object.values(ApicEvent)) {
+    const c = readCounts(block, event);
+    sum.accepted += c.accepted;
+    sum.delivered += c.delivered;
+    sum.merged += c.merged;
+    sum.discarded += c.discarded;
+    sum.refused += c.refused;
+    sum.pending += c.pending;
+  }
+  return sum;
+};
+
 /** Events thrown away by one cause, of all classes. */
 export const readDiscardedBy = (block: ApicBlock, cause: ApicReset): number => block.get(Extra.discardedBy + cause * 4);
 

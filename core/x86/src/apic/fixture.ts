@@ -26,21 +26,33 @@ export class ApicBench {
     eoiBroadcast: (apic: LocalApic, vector: number) => void this.log.push(`${apic.vp}: eoi ${vector}`),
   };
 
-  /** Adds an APIC after power-up, software-enabled and not waiting for SIPI. */
+  /** Adds an APIC on the next processor after power-up, software-enabled and not waiting for SIPI. */
   add(config: Partial<LocalApicConfig> = {}, id = this.apics.length, plane = 0): LocalApic {
-    const apic = this.addCold(config, id, plane);
-    apic.writeSvr(Svr.enabled | 0xff);
-    apic.latches.setWaitingForSipi(false);
-    this.log.length = 0;
+    return this.#warm(this.addCold(config, id, plane));
+  }
+
+  /** Adds the APIC of one more plane of a processor; the id is the processor index. */
+  addAt(vp: number, plane: number): LocalApic {
+    return this.#warm(this.#make(vp, plane, {}, vp));
+  }
+
+  /** Adds an APIC on the next processor after power-up. */
+  addCold(config: Partial<LocalApicConfig> = {}, id = this.apics.length, plane = 0): LocalApic {
+    return this.#make(this.apics.length, plane, config, id);
+  }
+
+  #make(vp: number, plane: number, config: Partial<LocalApicConfig>, id: number): LocalApic {
+    const at = this.apics.length * LOCAL_APIC_BYTES;
+    const apic = new LocalApic(VpIndex(vp), PlaneId(plane), this.#arena, at, { ...defaultApicConfig, ...config }, this.clock, this.port);
+    apic.powerUp(id, vp === 0);
+    this.apics.push(apic);
     return apic;
   }
 
-  /** Adds an APIC after power-up. */
-  addCold(config: Partial<LocalApicConfig> = {}, id = this.apics.length, plane = 0): LocalApic {
-    const index = this.apics.length;
-    const apic = new LocalApic(VpIndex(index), PlaneId(plane), this.#arena, index * LOCAL_APIC_BYTES, { ...defaultApicConfig, ...config }, this.clock, this.port);
-    apic.powerUp(id, index === 0);
-    this.apics.push(apic);
+  #warm(apic: LocalApic): LocalApic {
+    apic.writeSvr(Svr.enabled | 0xff);
+    apic.latches.setWaitingForSipi(false);
+    this.log.length = 0;
     return apic;
   }
 

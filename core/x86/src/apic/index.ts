@@ -1,6 +1,6 @@
 export { ApicBase, ApicMode, APIC_DEFAULT_BASE, isLegalApicBase, modeOf, x2apicLogicalId } from './apic-base.ts';
 export { APIC_IMAGE_BYTES, ApicBlock, ApicFlag, Extra, LOCAL_APIC_BYTES } from './block.ts';
-export { ApicEvent, ApicReset, type EventCounts, isBalanced } from './counters.ts';
+export { ApicEvent, ApicReset, type EventCounts, isBalanced, readTotals } from './counters.ts';
 export {
   AcceptResult,
   DeliveryMode,
@@ -39,3 +39,19 @@ export {
   X2APIC_MSR_COUNT,
 } from './registers.ts';
 export { type ApicClock, ApicTimer, divisorOf } from './timer.ts';
+export { ApicMap, BROADCAST } from './apic-map.ts';
+export {
+  type GsiRoute,
+  GsiRouting,
+  type GsiRoutingOptions,
+  type GsiRoutingState,
+  Irqchip,
+  IRQCHIP_PLANE,
+  MAX_GSI_ROUTES,
+  type MsiRoute,
+  type PinRoute,
+  type PinSink,
+  type PlaneRule,
+} from './gsi-routing.ts';
+export { acceptCoded, type ApicMessage, InterruptRouter, type MessageSink, newMessage, NO_DESTINATION } from './ipi.ts';
+export { decodeMsi, isMsiAddress, isValidMsi, MSI_ADDRESS_PREFIX, type MsiSignal, sendMsi, signalMsiResult } from './msi.ts';
