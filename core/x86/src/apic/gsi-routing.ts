@@ -1,3 +1,4 @@
+import { HostError } from '@vmplanes/engine';
 import type { ApicMap } from './apic-map.ts';
 import { DeliveryMode } from './icr.ts';
 import { type InterruptRouter, newMessage } from './ipi.ts';
@@ -145,9 +146,9 @@ export class GsiRouting {
     return { version: 1, routes: this.#routes.map((r) => ({ ...r })) };
   }
 
-  /** @throws {RangeError} on another version. */
+  /** @throws {HostError} BadSnapshot on another version. */
   restore(state: GsiRoutingState): void {
-    if (state.version !== 1) throw new RangeError(`routing table: version ${String(state.version)}`);
+    if (state.version !== 1) throw new HostError('BadSnapshot', `routing table: version ${String(state.version)}`);
     this.#routes = state.routes.map((r) => ({ ...r }));
     this.#byGsi = [];
     for (const route of this.#routes) (this.#byGsi[route.gsi] ??= []).push(route);

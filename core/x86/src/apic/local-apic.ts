@@ -1,4 +1,4 @@
-import type { Arena, PlaneId, VpIndex } from '@vmplanes/engine';
+import { type Arena, HostError, type PlaneId, type VpIndex } from '@vmplanes/engine';
 import { APIC_DEFAULT_BASE, ApicBase, ApicMode, isLegalApicBase, modeOf, x2apicLogicalId } from './apic-base.ts';
 import { ApicBlock, ApicFlag, Extra, LOCAL_APIC_BYTES } from './block.ts';
 import { ApicEvent, ApicReset, discardPending, type EventCounts, readCounts, readDiscardedBy, tally } from './counters.ts';
@@ -380,9 +380,9 @@ export class LocalApic {
     return { version: 1, block: arena.u8.slice(at, at + LOCAL_APIC_BYTES) };
   }
 
-  /** @throws {RangeError} on another version or size. */
+  /** @throws {HostError} BadSnapshot on another version or size. */
   restore(state: LocalApicState): void {
-    if (state.version !== 1 || state.block.length !== LOCAL_APIC_BYTES) throw new RangeError(`APIC state: version ${String(state.version)} with ${state.block.length} bytes`);
+    if (state.version !== 1 || state.block.length !== LOCAL_APIC_BYTES) throw new HostError('BadSnapshot', `APIC state: version ${String(state.version)} with ${state.block.length} bytes`);
     this.block.arena.u8.set(state.block, this.block.at);
     this.restored();
   }
