@@ -1,0 +1,3 @@
+export * from './layout.ts';
+export * from './registers.ts';
+export * from './reset.ts';
