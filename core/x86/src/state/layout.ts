@@ -19,8 +19,8 @@ export type SegmentName = (typeof segmentNames)[number];
  * XCR0, x87/SSE/AVX, then MTRR and machine-check MSRs) is one run from offset 0; what every plane owns follows.
  * The floating-point part 0x0b0-0x24f has the layout of the first 416 bytes of an FXSAVE64 image.
  * A segment's attributes have the 12-bit form of the VMCB: type, S, DPL, P in bits 0-7; AVL, L, D/B, G in bits 8-11. Limits are in bytes.
- * CR8 has no cell (it is the task priority of the plane's local APIC), nor has IA32_TSC (machine time scaled, plus `tscOffset`); whether a plane is
- * halted or waits for a start-up interrupt is the engine's *activity*.
+ * CR8, IA32_APIC_BASE and requests that wait to be delivered (NMI, SMI, vectors) are in the plane's local APIC; IA32_TSC is machine time scaled,
+ * plus `tscOffset`; whether a plane is halted or waits for a start-up interrupt is the engine's *activity*.
  * @spec SDM 1 Table 10-2 (FXSAVE image); APM2 §15.5.1 and Appendix B (VMCB segment form)
  */
 const rows = [
@@ -186,7 +186,6 @@ const rows = [
   ['sysenterEsp', 0x5f0, 8, 'msr syscall'],
   ['sysenterEip', 0x5f8, 8, 'msr syscall'],
   ['pat', 0x600, 8, 'msr'],
-  ['apicBase', 0x608, 8, 'msr'],
   ['tscAux', 0x610, 8, 'msr tsc'],
   // Added to the scaled machine time to give IA32_TSC; two's complement.
   ['tscOffset', 0x618, 8, 'msr tsc'],
@@ -218,7 +217,7 @@ const rows = [
   ['pl3Ssp', 0x6e0, 8, 'msr cet'],
   ['interruptSspTable', 0x6e8, 8, 'msr cet'],
 
-  // An event that is due or half delivered. State: 0 none, 1 pending (may still be intercepted), 2 injected (delivery has begun).
+  // An exception that is due, and what is being delivered. State: 0 none, 1 pending (may still be intercepted), 2 injected (delivery has begun).
   ['exception.state', 0x700, 4, 'events'],
   ['exception.vector', 0x704, 4, 'events'],
   ['exception.hasErrorCode', 0x708, 4, 'events'],
@@ -233,11 +232,8 @@ const rows = [
   ['event.instructionLength', 0x72c, 4, 'events'],
   // Bit 0: after MOV SS or POP SS; bit 1: after STI. Holds for one instruction.
   ['interruptShadow', 0x730, 4, 'events'],
-  // At most 2 (one in service, one behind it), further ones merge.
-  ['nmi.pending', 0x734, 4, 'events'],
   ['nmi.injected', 0x738, 4, 'events'],
   ['nmi.blocked', 0x73c, 4, 'events'],
-  ['smi.pending', 0x740, 4, 'events'],
   // Bit 0: in system management mode; bit 1: entered while NMIs were blocked.
   ['smm', 0x744, 4, 'events'],
   ['tripleFault', 0x748, 4, 'events'],

@@ -4,7 +4,7 @@ import { CONTEXT_SIZE, isRegisterName, type RegisterName, x86ContextLayout } fro
 import { readRegister, readSegment, writeRegister } from './registers.ts';
 import { initializeContext, resetCells, resetContext } from './reset.ts';
 
-const parameters = { signature: 0x00a2_0f12, isBsp: true, mxcsrMask: 0x2ffff };
+const parameters = { signature: 0x00a2_0f12, mxcsrMask: 0x2ffff };
 const base = CONTEXT_SIZE;
 const fresh = (fill = 0): Arena => {
   const arena = new Arena(new ArrayBuffer(3 * CONTEXT_SIZE));
@@ -44,7 +44,7 @@ describe('reset', () => {
   it.each([
     ['rax', 0n], ['rdx', 0xa2_0f12n], ['rsp', 0n], ['rip', 0xfff0n], ['rflags', 2n], ['cr0', 0x6000_0010n], ['cr2', 0n], ['cr3', 0n], ['cr4', 0n], ['efer', 0n],
     ['dr0', 0n], ['dr6', 0xffff_0ff0n], ['dr7', 0x400n], ['xcr0', 1n], ['pkru', 0n], ['mxcsr', 0x1f80n], ['st0', 0n], ['xmm0', 0n], ['gdtr.limit', 0xffffn], ['gdtr.base', 0n],
-    ['idtr.limit', 0xffffn], ['pat', 0x0007_0406_0007_0406n], ['apicBase', 0xfee0_0900n], ['smbase', 0x3_0000n], ['mtrrDefType', 0n], ['x87.environment', 0xff_0000_0040n], ['cpl', 0n],
+    ['idtr.limit', 0xffffn], ['pat', 0x0007_0406_0007_0406n], ['smbase', 0x3_0000n], ['mtrrDefType', 0n], ['x87.environment', 0xff_0000_0040n], ['cpl', 0n],
   ] as const)('sets %s at power-on', (name, value) => {
     const arena = fresh(0xff);
     resetContext(arena, base, 'powerOn', parameters);
@@ -64,7 +64,7 @@ describe('reset', () => {
     const arena = fresh(0xff);
     resetContext(arena, base, 'init', parameters);
     const kept: readonly RegisterName[] = [
-      'xcr0', 'xss', 'pkru', 'x87.environment', 'x87.rip', 'mxcsr', 'st7', 'xmm15', 'ymmHigh15', 'pat', 'apicBase', 'tscOffset', 'tscScale', 'tscAdjust', 'tscAux', 'mtrrDefType',
+      'xcr0', 'xss', 'pkru', 'x87.environment', 'x87.rip', 'mxcsr', 'st7', 'xmm15', 'ymmHigh15', 'pat', 'tscOffset', 'tscScale', 'tscAdjust', 'tscAux', 'mtrrDefType',
       'mtrrPhysBase0', 'mtrrFix4kF8000', 'mcgStatus', 'star', 'lstar', 'kernelGsBase', 'sysenterEip', 'miscEnable', 'smbase', 'hwcr',
     ];
     for (const name of kept) {

@@ -6,12 +6,10 @@ import { readRegister, writeRegister } from './registers.ts';
 export const ResetKind = { powerOn: 'powerOn', init: 'init' } as const;
 export type ResetKind = keyof typeof ResetKind;
 
-/** What a reset takes from the CPU model and from the place of the processor in the machine. */
+/** What a reset takes from the CPU model. */
 export interface ResetParameters {
   /** CPUID.1:EAX, which RDX holds after a reset. */
   readonly signature: number;
-  /** The bootstrap processor: bit 8 of IA32_APIC_BASE. */
-  readonly isBsp: boolean;
   /** Bits of MXCSR that exist: 0xffff, or 0x2ffff with misaligned SSE. */
   readonly mxcsrMask: number;
 }
@@ -54,7 +52,6 @@ const rows: readonly (readonly [cell: string, powerOn: Effect, init: Effect])[] 
   ...['es', 'cs', 'ss', 'ds', 'fs', 'gs', 'ldtr', 'tr', 'gdtr', 'idtr'].map((s) => [`${s}.limit`, 0xffffn, 0xffffn] as const),
   ['segments', 0n, 0n],
   ['pat', 0x0007_0406_0007_0406n, KEEP],
-  ['apicBase', (_, p) => 0xfee0_0800n | (p.isBsp ? 0x100n : 0n), KEEP],
   ['tscScale', 1n << 32n, KEEP],
   // Fast strings on; branch trace storage and PEBS not available.
   ['miscEnable', 0x1801n, KEEP],

@@ -18,6 +18,3 @@ export const RflagsBit = {
   cf: 1n << 0n, fixed: 1n << 1n, pf: 1n << 2n, af: 1n << 4n, zf: 1n << 6n, sf: 1n << 7n, tf: 1n << 8n, if: 1n << 9n, df: 1n << 10n, of: 1n << 11n, iopl: 3n << 12n,
   nt: 1n << 14n, rf: 1n << 16n, vm: 1n << 17n, ac: 1n << 18n, vif: 1n << 19n, vip: 1n << 20n, id: 1n << 21n,
 } as const;
-
-/** Bits of IA32_APIC_BASE. @spec SDM 3A §11.4.4, §11.12.1 */
-export const ApicBaseBit = { bsp: 1n << 8n, extd: 1n << 10n, enable: 1n << 11n } as const;

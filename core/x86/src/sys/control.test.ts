@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import { Cr0Bit, Cr4Bit, EferBit } from './bits.ts';
 import {
-  apicMode, type ControlState, cr4Allowed, isCanonicalAddress, isLegalControlState, legalizeApicBase, legalizeCr0, legalizeCr3, legalizeCr4, legalizeCr8, legalizeDr6, legalizeDr7,
+  type ControlState, cr4Allowed, isCanonicalAddress, isLegalControlState, legalizeCr0, legalizeCr3, legalizeCr4, legalizeCr8, legalizeDr6, legalizeDr7,
   legalizeEfer, legalizeRflags, legalizeXcr0, legalizeXss, withLma,
 } from './control.ts';
 import { buildCpuid, resolveCpuModel } from './cpu-models.ts';
@@ -206,30 +206,5 @@ describe('memory types', () => {
     expect(legalBits(legalizeMtrrDefType)).toEqual([0, 2, 10, 11]);
     expect(legalBits((w) => legalizeMtrrPhysBase(w, epyc))).toEqual([0, 2, ...range(12, 47)]);
     expect(legalBits((w) => legalizeMtrrPhysMask(w, epyc))).toEqual(range(11, 47));
-  });
-});
-
-describe('IA32_APIC_BASE', () => {
-  const address = 0xfee0_0000n;
-  const modes = [['disabled', address], ['invalid', address | 0x400n], ['xapic', address | 0x800n], ['x2apic', address | 0xc00n]] as const;
-  // SDM 3A Figure 11-27.
-  const allowed = new Set(['disabled>disabled', 'disabled>xapic', 'xapic>disabled', 'xapic>xapic', 'xapic>x2apic', 'x2apic>x2apic', 'x2apic>disabled']);
-
-  it('moves between modes as the manual draws it, and by the host freely', () => {
-    for (const [from, old] of modes) {
-      expect(apicMode(old)).toBe(from);
-      for (const [to, written] of modes) {
-        if (from !== 'invalid') expect([from, to, isFault(legalizeApicBase(old, written, epyc))]).toEqual([from, to, !allowed.has(`${from}>${to}`)]);
-        expect(isFault(legalizeApicBase(old, written, epyc, true))).toBe(to === 'invalid');
-      }
-    }
-  });
-
-  it('refuses reserved bits, addresses beyond MAXPHYADDR and x2APIC mode without the feature', () => {
-    for (let bit = 0; bit < 64; bit++) {
-      const legal = bit === 8 || bit === 10 || (bit >= 11 && bit < 48);
-      expect([bit, isFault(legalizeApicBase(0x800n, 0x800n | (1n << BigInt(bit)), epyc))]).toEqual([bit, !legal]);
-    }
-    expect(isFault(legalizeApicBase(0x800n, 0xc00n, { ...epyc, x2apic: false }))).toBe(true);
   });
 });

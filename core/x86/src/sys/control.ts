@@ -1,4 +1,4 @@
-import { ApicBaseBit, Cr0Bit, Cr4Bit, EferBit, RflagsBit } from './bits.ts';
+import { Cr0Bit, Cr4Bit, EferBit, RflagsBit } from './bits.ts';
 import { gp0, type Legalized } from './fault.ts';
 import type { CpuFeatures, Feature } from './features.ts';
 
@@ -147,30 +147,6 @@ const RFLAGS_KNOWN = or(Object.values(RflagsBit));
 
 /** RFLAGS as a processor holds it: bit 1 is one, reserved bits are zero. @spec SDM 1 §3.4.3 */
 export const legalizeRflags = (written: bigint): bigint => (written & RFLAGS_KNOWN) | RflagsBit.fixed;
-
-/** Working mode of a local APIC. @spec SDM 3A Table 11-5 */
-export const ApicMode = { disabled: 'disabled', xapic: 'xapic', x2apic: 'x2apic', invalid: 'invalid' } as const;
-export type ApicMode = keyof typeof ApicMode;
-
-/** Mode that a value of IA32_APIC_BASE selects. @spec SDM 3A Table 11-5 */
-export function apicMode(apicBase: bigint): ApicMode {
-  if (apicBase & ApicBaseBit.enable) return apicBase & ApicBaseBit.extd ? 'x2apic' : 'xapic';
-  return apicBase & ApicBaseBit.extd ? 'invalid' : 'disabled';
-}
-
-/**
- * A write to IA32_APIC_BASE. x2APIC mode is entered from xAPIC mode only and left by disabling only.
- *
- * @param byHost - the machine monitor sets state: any legal value may follow any other
- * @spec SDM 3A §11.12.5, Figure 11-27
- */
-export function legalizeApicBase(old: bigint, written: bigint, features: CpuFeatures, byHost = false): Legalized {
-  const reserved = reservedAbove(features.physicalBits) | 0x2ffn | (features.x2apic ? 0n : ApicBaseBit.extd);
-  const [from, to] = [apicMode(old), apicMode(written)];
-  if (written & reserved || to === 'invalid') return gp0;
-  if (!byHost && ((from === 'x2apic' && to === 'xapic') || (from === 'disabled' && to === 'x2apic'))) return gp0;
-  return { value: written };
-}
 
 /**
  * Whether control registers that are set together, as by a machine monitor or from a save area, can stand beside each other.

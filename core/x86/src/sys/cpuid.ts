@@ -137,8 +137,9 @@ export class CpuidOverlays {
 const dynamicBits = [
   { needs: featureBits.xsave, bit: featureBits.osxsave, cell: X86.cr4, from: 18 },
   { needs: featureBits.pku, bit: featureBits.ospke, cell: X86.cr4, from: 22 },
-  { needs: featureBits.apic, bit: featureBits.apic, cell: X86.apicBase, from: 11 },
-  { needs: [0x8000_0001, 0, CpuidOutput.edx, 9], bit: [0x8000_0001, 0, CpuidOutput.edx, 9], cell: X86.apicBase, from: 11 },
+  // Null: the enable bit of the plane's local APIC.
+  { needs: featureBits.apic, bit: featureBits.apic, cell: null, from: 0 },
+  { needs: [0x8000_0001, 0, CpuidOutput.edx, 9], bit: [0x8000_0001, 0, CpuidOutput.edx, 9], cell: null, from: 0 },
   { needs: featureBits.monitor, bit: featureBits.monitor, cell: X86.miscEnable, from: 18 },
 ] as const;
 
@@ -149,14 +150,15 @@ const dynamicBits = [
  * @param base - byte offset of the plane's context block
  * @param leaf - EAX, unsigned
  * @param subleaf - ECX, unsigned
+ * @param apicEnabled - bit 11 of the plane's IA32_APIC_BASE
  * @param out - receives EAX, EBX, ECX, EDX
  * @spec SDM 2A CPUID; SDM 1 §13.2; APM3 Appendix E
  */
-export function executeCpuid(arena: Arena, base: number, table: CpuidTable, overlays: CpuidOverlays | null, leaf: number, subleaf: number, out: Uint32Array): void {
+export function executeCpuid(arena: Arena, base: number, table: CpuidTable, overlays: CpuidOverlays | null, leaf: number, subleaf: number, apicEnabled: boolean, out: Uint32Array): void {
   table.lookup(leaf, subleaf, out);
   for (const { needs, bit, cell, from } of dynamicBits) {
     if (bit[0] !== leaf || (leaf === 7 && subleaf !== bit[1]) || ((out[needs[2]]! >>> needs[3]) & 1) === 0) continue;
-    const set = (arena.u32[(base + cell) >>> 2]! >>> from) & 1;
+    const set = cell === null ? Number(apicEnabled) : (arena.u32[(base + cell) >>> 2]! >>> from) & 1;
     out[bit[2]] = (out[bit[2]]! & ~(1 << bit[3])) | (set << bit[3]);
   }
   if (leaf === 0xd && (subleaf === 0 || subleaf === 1)) {

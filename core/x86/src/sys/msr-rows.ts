@@ -1,6 +1,6 @@
 import type { RegisterName } from '../state/layout.ts';
 import { readRegister, writeRegister } from '../state/registers.ts';
-import { type ControlState, isCanonicalAddress, legalizeApicBase, legalizeEfer, legalizeXss } from './control.ts';
+import { type ControlState, isCanonicalAddress, legalizeEfer, legalizeXss } from './control.ts';
 import { gp0, type Legalized } from './fault.ts';
 import { legalizeMtrrDefType, legalizeMtrrFixed, legalizeMtrrPhysBase, legalizeMtrrPhysMask, legalizePat } from './memory-types.ts';
 import type { MsrAccess, MsrRow } from './msr.ts';
@@ -70,14 +70,13 @@ const shadowStack: Legalize = (old, value, access) => (value & 3n ? gp0 : canoni
 const cetControl: Legalize = (old, value, access) => (value & 0x3c0n || (value & 0xc00n) === 0xc00n ? gp0 : canonical(old, value, access));
 
 /**
- * The MSRs that a plane context holds, by index. Left to others: 800H-8FFH (local APIC in x2APIC mode), 6E0H (TSC deadline, with the APIC timer),
+ * The MSRs that a plane context holds, by index. Left to others: 1BH, 6E0H and 800H-8FFH (the local APIC: its base, deadline timer and x2APIC registers),
  * 40000000H up and 4B564D00H up (guest interfaces), machine-check banks (none: MCG_CAP counts zero).
  * @spec SDM 4 Table 2-2; APM2 Appendix A
  */
 export const msrRows: readonly MsrRow[] = [
   { index: 0x10, name: 'IA32_TIME_STAMP_COUNTER', spec: 'SDM 3B §18.17', scope: 'plane', access: 'rw', read: readTsc, write: writeTsc },
   constant(0x17, 'IA32_PLATFORM_ID', 'SDM 4 Table 2-2', 0n),
-  cell(0x1b, 'IA32_APIC_BASE', 'apicBase', 'SDM 3A §11.4.4', (old, value, a) => legalizeApicBase(old, value, a.features, a.byHost)),
   cell(0x3a, 'IA32_FEATURE_CONTROL', 'featureControl', 'SDM 4 Table 2-2', (old, value, a) => (value & ~7n || (old & 1n && !a.byHost) ? gp0 : { value }), { features: ['vmx'] }),
   cell(0x3b, 'IA32_TSC_ADJUST', 'tscAdjust', 'SDM 3B §18.17.3', undefined, { write: writeTscAdjust, features: ['tscAdjust'] }),
   cell(0x48, 'IA32_SPEC_CTRL', 'specCtrl', 'SDM 4 Table 2-2', within(7n), { features: ['specCtrl', 'ibrs', 'amdStibp', 'amdSsbd'] }),
