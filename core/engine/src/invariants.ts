@@ -16,8 +16,10 @@ export interface Invariant {
 export interface InvariantMemo {
   /** Blocks of planes that did not run in the last event, by context. */
   readonly blocks: Map<PlaneContext, Uint8Array>;
-  /** VP whose event it was. */
-  vp: Vp;
+  /** The context that ran in the event. */
+  ran: PlaneContext | null;
+  /** Contexts that a write was addressed to in the event. */
+  readonly authorised: Set<PlaneContext>;
   /** Events without a retired instruction, a VM exit or a change of plane, per VP. */
   readonly idle: Map<Vp, { retired: number; vmExits: number; count: number }>;
 }
@@ -48,12 +50,12 @@ export const engineInvariants: readonly Invariant[] = [
       const found: string[] = [];
       for (const c of contexts(m)) {
         const before = memo.blocks.get(c);
-        if (!before || c.vp.context === c) continue;
+        if (!before || c === memo.ran || memo.authorised.has(c)) continue;
         for (const r of m.arch.layout.registers) {
           if (r.architectural === false || r.groups?.includes('events') || m.sharing.isShared(r.name)) continue;
           for (let i = r.offset; i < r.offset + r.size; i++) {
             if (m.arena.u8[c.base + i] !== before[i]) {
-              found.push(`${label(c)}: ${r.name} changed while plane ${c.vp.current} ran`);
+              found.push(`${label(c)}: ${r.name} changed while it did not run`);
               break;
             }
           }
@@ -104,7 +106,8 @@ export const engineInvariants: readonly Invariant[] = [
     id: 'I-LIVE',
     statement: 'a bounded number of exits, switches or steps without progress',
     check: (_m, memo) => {
-      const { vp } = memo;
+      const vp = memo.ran?.vp;
+      if (!vp) return [];
       const idle = memo.idle.get(vp) ?? { retired: -1, vmExits: -1, count: 0 };
       const moved = vp.retired !== idle.retired || vp.statistics.vmExits !== idle.vmExits;
       memo.idle.set(vp, { retired: vp.retired, vmExits: vp.statistics.vmExits, count: moved ? 0 : idle.count + 1 });
@@ -129,18 +132,18 @@ export class InvariantChecks {
   constructor(machine: Machine, invariants: readonly Invariant[] = engineInvariants) {
     this.#machine = machine;
     this.#invariants = invariants;
-    this.#memo = { blocks: new Map(), idle: new Map(), vp: machine.vps[0] as Vp };
+    this.#memo = { blocks: new Map(), idle: new Map(), ran: null, authorised: new Set() };
     this.#remember();
   }
 
-  /** A write addressed to a stopped plane was made on purpose: its bank may differ from now on. */
-  authorise(): void {
-    this.#remember();
+  /** Says that a write addressed to this context was allowed: its bank may change in the event at hand. */
+  authorise(context: PlaneContext): void {
+    this.#memo.authorised.add(context);
   }
 
   /** @throws {HostError} Invariant with the id and every sentence. */
-  afterEvent(vp: Vp): void {
-    this.#memo.vp = vp;
+  afterEvent(ran: PlaneContext): void {
+    this.#memo.ran = ran;
     const m = this.#machine;
     for (const invariant of this.#invariants) {
       const found = invariant.check(m, this.#memo);
@@ -151,6 +154,7 @@ export class InvariantChecks {
       const found = p.checkInvariants?.() ?? [];
       if (found.length > 0) throw new HostError('Invariant', `${p.name}: ${found.join('; ')}`, { personality: p.name });
     }
+    this.#memo.authorised.clear();
     this.#remember();
   }
 

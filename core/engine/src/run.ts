@@ -130,7 +130,7 @@ export class RunLoop {
       hooks.trace?.exit(context, exit);
       m.left(context, exit.kind);
       const outcome = this.#route(vp, context, exit);
-      m.checks?.afterEvent(vp);
+      m.checks?.afterEvent(context);
       if (outcome !== CONTINUE) return outcome;
     }
   }

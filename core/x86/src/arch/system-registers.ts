@@ -1,0 +1,203 @@
+import { type Answer, HostError, type PlainRecord, type PlainState, type PlaneContext, type Stateful, type Vp } from '@vmplanes/engine';
+import { isApicMsr, readMsr as readApicMsr, writeMsr as writeApicMsr } from '../apic/index.ts';
+import { type CpuidExit, type MsrExit, type RegisterExit, RegisterKey } from '../exits.ts';
+import { AddressModel } from '../mmu/index.ts';
+import { X86 } from '../state/layout.ts';
+import { readRegister, writeRegister } from '../state/registers.ts';
+import { deriveFeatures, type CpuFeatures } from '../sys/features.ts';
+import { buildCpuid, cpuModels, resolveCpuModel, type ResolvedCpuModel } from '../sys/cpu-models.ts';
+import { CpuidOverlays, type CpuidState, CpuidTable, executeCpuid } from '../sys/cpuid.ts';
+import { legalizeCr0, legalizeCr3, legalizeCr4, legalizeCr8, legalizeDr7, legalizeXcr0, withLma } from '../sys/control.ts';
+import { isFault, type Legalized } from '../sys/fault.ts';
+import { type MsrAccess, MsrFilter, type MsrFilterDeclaration, MsrFilterDirection, type MsrRefusal, MsrTable, readControlState, msrRows } from '../sys/index.ts';
+import type { X86Arch } from './x86-arch.ts';
+
+const GENERAL_PROTECTION = 13;
+const U32 = 0xffff_ffffn;
+const DEFAULT_APIC_COUNT = 64;
+
+const join = (lo: number, hi: number): bigint => (BigInt(hi >>> 0) << 32n) | BigInt(lo >>> 0);
+
+/** CPUID, MSRs and control registers of all planes of a machine: tables, and the answers to exits about them. */
+export class SystemRegisters implements Stateful {
+  readonly stateName = 'x86.system';
+  readonly stateVersion = 1;
+  readonly features: CpuFeatures;
+  readonly addressModel: AddressModel;
+  readonly msrs = new MsrTable<MsrAccess>(msrRows);
+  readonly overlays = new CpuidOverlays();
+  readonly #arch: X86Arch;
+  readonly #model: ResolvedCpuModel;
+  /** By VP; made when the VP is first asked about. */
+  readonly #tables: CpuidTable[] = [];
+  #filter: MsrFilter | null = null;
+  readonly #out = new Uint32Array(4);
+
+  constructor(arch: X86Arch) {
+    this.#arch = arch;
+    const { cpuModel } = arch.config;
+    const model = cpuModels.find((m) => m.name === cpuModel);
+    if (!model) throw new HostError('BadConfig', `no CPU model '${cpuModel}'; there are ${cpuModels.map((m) => m.name).join(', ')}`);
+    this.#model = resolveCpuModel(model);
+    this.features = deriveFeatures(buildCpuid(this.#model, { apicId: 0, vpCount: 1 }));
+    this.addressModel = new AddressModel(this.features.physicalBits, this.features.page1Gb, this.features.pse36);
+  }
+
+  // -- CPUID ---------------------------------------------------------------------------------------------------------
+
+  /** The table of a VP: one for all its planes. */
+  table(vp: Vp): CpuidTable {
+    let table = this.#tables[vp.index];
+    if (!table) {
+      const vpCount = Math.min(this.#arch.machine.options.maxVps, DEFAULT_APIC_COUNT);
+      table = buildCpuid(this.#model, { apicId: this.#arch.fabric.apicId(vp.index), vpCount });
+      this.#tables[vp.index] = table;
+    }
+    return table;
+  }
+  setTable(vp: Vp, table: CpuidTable): void {
+    this.#tables[vp.index] = table;
+  }
+
+  /** CPUID of a plane with its dynamic bits; `out` receives EAX, EBX, ECX, EDX. */
+  executeCpuid(context: PlaneContext, leaf: number, subleaf: number, out: Uint32Array): void {
+    executeCpuid(this.#arch.machine.arena, context.base, this.table(context.vp), this.overlays, leaf >>> 0, subleaf >>> 0, out);
+  }
+
+  /** Answers a CPUID exit into the registers of the plane. */
+  cpuid(context: PlaneContext, exit: CpuidExit): void {
+    const out = this.#out;
+    this.executeCpuid(context, exit.key, exit.subleaf, out);
+    const { u32 } = this.#arch.machine.arena;
+    const word = context.base >>> 2;
+    const put = (offset: number, value: number): void => {
+      u32[word + offset / 4] = value;
+      u32[word + offset / 4 + 1] = 0;
+    };
+    put(X86.rax, out[0]!);
+    put(X86.rbx, out[1]!);
+    put(X86.rcx, out[2]!);
+    put(X86.rdx, out[3]!);
+  }
+
+  // -- MSRs ----------------------------------------------------------------------------------------------------------
+
+  setFilter(filter: MsrFilter | null): void {
+    this.#filter = filter;
+  }
+
+  #access(context: PlaneContext, byHost: boolean): MsrAccess {
+    const { machine } = this.#arch;
+    return { arena: machine.arena, base: context.base, features: this.features, byHost, machineTicks: BigInt(Math.floor(machine.timeOf(context.vp))) };
+  }
+
+  /** @param byHost - the VMM reads state: features and direction are not checked. */
+  readMsr(context: PlaneContext, index: number, byHost: boolean): bigint | MsrRefusal {
+    if (isApicMsr(index)) {
+      const out = this.#out;
+      return readApicMsr(this.#arch.apicOf(context), index, out) ? join(out[0]!, out[1]!) : 'invalid';
+    }
+    return this.msrs.read(this.#access(context, byHost), index);
+  }
+
+  writeMsr(context: PlaneContext, index: number, value: bigint, byHost: boolean): 'ok' | MsrRefusal {
+    if (!isApicMsr(index)) return this.msrs.write(this.#access(context, byHost), index, value);
+    const apic = this.#arch.apicOf(context);
+    const done = index === 0x1b ? apic.writeApicBase(Number(value & U32), Number(value >> 32n), byHost) : writeApicMsr(apic, index, Number(value & U32), Number(value >> 32n));
+    return done ? 'ok' : 'invalid';
+  }
+
+  /** Answers an MSR exit: the filter first, then the table, then what the configuration says of refusals. */
+  msr(context: PlaneContext, exit: MsrExit): Answer {
+    const { key, write } = exit;
+    if (this.#filter?.check(key, write ? MsrFilterDirection.write : MsrFilterDirection.read) === 'filter') return this.#refuse(context, exit, 'filter', true);
+    if (write) {
+      const done = this.writeMsr(context, key, join(exit.lo, exit.hi), false);
+      if (done !== 'ok') return this.#refuse(context, exit, done, this.#exits(done));
+    } else {
+      const value = this.readMsr(context, key, false);
+      if (typeof value !== 'bigint') return this.#refuse(context, exit, value, this.#exits(value));
+      this.setEdxEax(context, Number(value & U32), Number(value >> 32n));
+    }
+    return context.vp.replies.resume();
+  }
+
+  #exits(refusal: MsrRefusal): boolean {
+    return (refusal === 'unknown' ? this.#arch.config.unknownMsr : this.#arch.config.invalidMsr) === 'exit';
+  }
+
+  #refuse(context: PlaneContext, exit: MsrExit, reason: 'unknown' | 'invalid' | 'filter', exits: boolean): Answer {
+    const { replies } = context.vp;
+    if (!exits) return replies.fault(GENERAL_PROTECTION, 0);
+    const { key, write, lo, hi } = exit;
+    const payload = { kind: 'msr', write, index: key, lo, hi, reason };
+    return replies.exit(payload, { owner: 'arch', kind: write ? 'wrmsr' : 'rdmsr', data: {}, reply: null });
+  }
+
+  setEdxEax(context: PlaneContext, lo: number, hi: number): void {
+    const { u32 } = this.#arch.machine.arena;
+    const word = context.base >>> 2;
+    u32[word + X86.rax / 4] = lo;
+    u32[word + X86.rax / 4 + 1] = 0;
+    u32[word + X86.rdx / 4] = hi;
+    u32[word + X86.rdx / 4 + 1] = 0;
+  }
+
+  // -- control registers ---------------------------------------------------------------------------------------------
+
+  /** Answers a write to a control or debug register: legal values are stored, others are #GP(0). */
+  move(context: PlaneContext, exit: RegisterExit): Answer {
+    const { replies } = context.vp;
+    return this.writeControl(context, exit.key as RegisterKey, join(exit.lo, exit.hi)) ? replies.resume() : replies.fault(GENERAL_PROTECTION, 0);
+  }
+
+  /** @returns false when the value is not legal; nothing changed then. */
+  writeControl(context: PlaneContext, key: RegisterKey, value: bigint): boolean {
+    const { arena } = this.#arch.machine;
+    const { base } = context;
+    const state = readControlState({ arena, base });
+    const store = (legal: Legalized, name: 'cr0' | 'cr2' | 'cr3' | 'cr4' | 'dr7' | 'xcr0'): boolean => {
+      if (isFault(legal)) return false;
+      writeRegister(arena, base, name, legal.value);
+      return true;
+    };
+    switch (key) {
+      case RegisterKey.Cr0:
+        if (!store(legalizeCr0(value, state), 'cr0')) return false;
+        writeRegister(arena, base, 'efer', withLma(state.efer, readRegister(arena, base, 'cr0')));
+        return true;
+      case RegisterKey.Cr2:
+        return store({ value }, 'cr2');
+      case RegisterKey.Cr3:
+        return store(legalizeCr3(value, state, this.features), 'cr3');
+      case RegisterKey.Cr4:
+        return store(legalizeCr4(value, state, this.features), 'cr4');
+      case RegisterKey.Cr8:
+        if (isFault(legalizeCr8(value))) return false;
+        this.#arch.apicOf(context).setCr8(Number(value));
+        return true;
+      case RegisterKey.Dr7:
+        return store(legalizeDr7(value), 'dr7');
+      case RegisterKey.Xcr0:
+        return store(legalizeXcr0(value, this.features), 'xcr0');
+      default:
+        // Descriptor tables and the rest are stored by the instruction itself; who wants to see them claims them.
+        return true;
+    }
+  }
+
+  save(): PlainState {
+    return { filter: this.#filter?.declaration ?? null, tables: this.#tables.map((t) => t?.save() ?? null) };
+  }
+  restore(state: PlainState): void {
+    const s = state as PlainRecord;
+    const declared = s['filter'] as MsrFilterDeclaration | null;
+    const filter = declared === null ? null : MsrFilter.create(declared);
+    if (typeof filter === 'string') throw new HostError('BadSnapshot', `MSR filter: ${filter}`);
+    this.#filter = filter;
+    this.#tables.length = 0;
+    (s['tables'] as readonly (CpuidState | null)[]).forEach((t, i) => {
+      if (t !== null) this.#tables[i] = CpuidTable.restore(t);
+    });
+  }
+}

@@ -1,0 +1,276 @@
+import {
+  Activity,
+  type Answer,
+  type Arch,
+  Arena,
+  type Completion,
+  type ContextLayout,
+  type CpuExit,
+  type EventSource,
+  type Fault,
+  HostError,
+  type Machine,
+  type MemoryFaultInfo,
+  type PlaneContext,
+  type Vp,
+} from '@vmplanes/engine';
+import { LocalApic, LOCAL_APIC_BYTES, readPage, writePage } from '../apic/index.ts';
+import { type MmioExit, type X86Exit, x86ExitKinds } from '../exits.ts';
+import type { Access, Privilege, Translation, WalkResult } from '../mmu/index.ts';
+import { X86, x86ContextLayout } from '../state/layout.ts';
+import { initializeContext, resetContext, type ResetKind } from '../state/reset.ts';
+import type { InstructionRow } from './instructions.ts';
+import { ApicFabric } from './apic-fabric.ts';
+import { SystemRegisters } from './system-registers.ts';
+import { PlaneWalker } from './walks.ts';
+import { completeX86Config, type X86Config } from './x86-config.ts';
+import { X86Events } from './x86-events.ts';
+
+const CR2_VECTOR = 14;
+
+/** What the x86 architecture keeps per plane context besides its block. */
+interface PlaneParts {
+  readonly apic: LocalApic;
+  readonly walker: PlaneWalker;
+}
+
+/**
+ * The x86 architecture as the engine sees it: context block, local APICs and their maps, page walks, and the answers to
+ * exits that no personality claims.
+ */
+export class X86Arch implements Arch {
+  readonly name = 'x86';
+  readonly layout: ContextLayout = x86ContextLayout;
+  readonly exitKinds: readonly string[] = x86ExitKinds;
+  readonly config: X86Config;
+  readonly registers: SystemRegisters;
+  #machine!: Machine;
+  #apicArena!: Arena;
+  #fabric!: ApicFabric;
+  /** By VP index * 16 + plane. */
+  readonly #parts: (PlaneParts | undefined)[] = [];
+  readonly #instructions = new Map<string, InstructionRow>();
+
+  /** @throws {HostError} BadConfig names what does not fit together. */
+  constructor(config: Partial<X86Config> = {}) {
+    this.config = completeX86Config(config);
+    this.registers = new SystemRegisters(this);
+  }
+
+  get machine(): Machine {
+    return this.#machine;
+  }
+  /** APIC maps, message routing and interprocessor interrupts of all planes. */
+  get fabric(): ApicFabric {
+    return this.#fabric;
+  }
+
+  attach(machine: Machine): void {
+    if (this.#machine) throw new HostError('BadState', 'this architecture object belongs to a machine already');
+    this.#machine = machine;
+    const { maxVps, maxPlanes } = machine.options;
+    this.#apicArena = new Arena(new ArrayBuffer(maxVps * maxPlanes * LOCAL_APIC_BYTES));
+    this.#fabric = new ApicFabric(machine, this);
+    machine.addComponent(this.registers);
+  }
+
+  createContext(context: PlaneContext): EventSource {
+    const { vp, plane, base } = context;
+    const m = this.#machine;
+    const isBsp = vp.index === 0;
+    initializeContext(m.arena, base, this.#resetParameters(isBsp));
+    const at = (vp.index * m.options.maxPlanes + plane) * LOCAL_APIC_BYTES;
+    const apic = this.#fabric.createApic(context, this.#apicArena, at);
+    this.#parts[vp.index * 16 + plane] = { apic, walker: new PlaneWalker(m, context, this.registers.addressModel) };
+    const events = new X86Events(m, context, apic, () => this.#resetParameters(isBsp));
+    // The first plane of an application processor waits to be started; further planes are started by whoever enables them.
+    context.activity = isBsp || plane !== 0 ? Activity.Running : Activity.WaitForSipi;
+    if (plane !== 0) apic.latches.setWaitingForSipi(false);
+    return events;
+  }
+
+  #resetParameters(isBsp: boolean): { readonly isBsp: boolean; readonly signature: number; readonly mxcsrMask: number } {
+    const { signature, mxcsrMask } = this.registers.features;
+    return { isBsp, signature, mxcsrMask };
+  }
+
+  reset(context: PlaneContext, kind: string): void {
+    resetContext(this.#machine.arena, context.base, kind as ResetKind, this.#resetParameters(context.vp.index === 0));
+    if (kind === 'powerOn') this.apicOf(context).reset();
+    context.activity = context.vp.index === 0 || context.plane !== 0 ? Activity.Running : Activity.WaitForSipi;
+    context.completion = null;
+    context.wait = null;
+    this.#machine.eventsChanged(context);
+  }
+
+  #partsOf(context: PlaneContext): PlaneParts {
+    return this.#parts[context.vp.index * 16 + context.plane]!;
+  }
+  apicOf(context: PlaneContext): LocalApic {
+    return this.#partsOf(context).apic;
+  }
+
+  // -- memory --------------------------------------------------------------------------------------------------------
+
+  /** Walks the page tables of a plane. @returns borrowed until the next walk of that plane. */
+  walk(context: PlaneContext, lo: number, hi: number, access: Access, privilege: Privilege): WalkResult {
+    return this.#partsOf(context).walker.walk(lo, hi, access, privilege);
+  }
+  /** Looks a linear address up for the VMM, without rights or side effects. */
+  translate(context: PlaneContext, linear: bigint): Translation {
+    return this.#partsOf(context).walker.translate(linear);
+  }
+  describeWalkRefusal(context: PlaneContext, info: MemoryFaultInfo): void {
+    this.#partsOf(context).walker.describeRefusal(info);
+  }
+
+  // -- contributed instructions --------------------------------------------------------------------------------------
+
+  /** @throws {HostError} DoubleClaim when the mnemonic is taken. */
+  contribute(row: InstructionRow): void {
+    if (this.#instructions.has(row.mnemonic)) throw new HostError('DoubleClaim', `the instruction '${row.mnemonic}' is contributed twice`);
+    this.#instructions.set(row.mnemonic, row);
+  }
+  /** @returns null for an instruction that nobody contributed: an invalid opcode. */
+  instruction(mnemonic: string): InstructionRow | null {
+    return this.#instructions.get(mnemonic) ?? null;
+  }
+
+  // -- exits ---------------------------------------------------------------------------------------------------------
+
+  retire(context: PlaneContext): void {
+    const { u32 } = this.#machine.arena;
+    const rip = (context.base + X86.rip) >>> 2;
+    const low = u32[rip]! + context.instructionLength;
+    u32[rip] = low;
+    if (low > 0xffff_ffff) u32[rip + 1]! += 1;
+    u32[(context.base + X86.interruptShadow) >>> 2] = 0;
+  }
+
+  injectFault(context: PlaneContext, fault: Fault): void {
+    const { u32 } = this.#machine.arena;
+    const word = context.base >>> 2;
+    u32[word + X86['exception.state'] / 4] = 1;
+    u32[word + X86['exception.vector'] / 4] = fault.code;
+    u32[word + X86['exception.hasErrorCode'] / 4] = fault.errorCode === null ? 0 : 1;
+    u32[word + X86['exception.errorCode'] / 4] = fault.errorCode ?? 0;
+    u32[word + X86['exception.hasPayload'] / 4] = fault.code === CR2_VECTOR ? 1 : 0;
+    u32[word + X86['exception.payload'] / 4] = fault.addressLo;
+    u32[word + X86['exception.payload'] / 4 + 1] = fault.addressHi;
+  }
+
+  /** An access to the register page of a plane's own local APIC, in xAPIC mode. @returns whether it was one. */
+  apicPage(context: PlaneContext, exit: MmioExit): boolean {
+    const apic = this.apicOf(context);
+    const page = apic.pageAddress;
+    if (page < 0 || exit.key < page || exit.key >= page + 4096) return false;
+    const offset = exit.key - page;
+    if (exit.write) writePage(apic, offset, exit.size, exit.lo);
+    else this.setRax(context, readPage(apic, offset, exit.size), 0);
+    return true;
+  }
+
+  setRax(context: PlaneContext, lo: number, hi: number): void {
+    const { u32 } = this.#machine.arena;
+    const word = (context.base + X86.rax) >>> 2;
+    u32[word] = lo;
+    u32[word + 1] = hi;
+  }
+
+  unclaimed(context: PlaneContext, exit: CpuExit): Answer {
+    const e = exit as X86Exit;
+    const { replies } = context.vp;
+    switch (e.kind) {
+      case 'call':
+        // No hypervisor interface was configured: the instruction does not exist.
+        return replies.fault(6);
+      case 'msr':
+        return this.registers.msr(context, e);
+      case 'cpuid':
+        this.registers.cpuid(context, e);
+        return replies.resume();
+      case 'register':
+        return this.registers.move(context, e);
+      case 'mmio':
+        if (this.apicPage(context, e)) return replies.resume();
+        return replies.exit(
+          { kind: 'mmio', write: e.write, gpa: e.key, size: e.size, lo: e.lo, hi: e.hi } as { kind: 'mmio' },
+          e.write ? null : { owner: 'arch', kind: 'mmio', data: { size: e.size }, reply: null },
+        );
+      case 'io':
+        return replies.exit(
+          { kind: 'io', write: e.write, port: e.key, size: e.size, value: e.value } as { kind: 'io' },
+          e.write ? null : { owner: 'arch', kind: 'io', data: { size: e.size }, reply: null },
+        );
+      case 'busLock':
+        return this.#busLock(context.vp);
+      case 'interruptWindow':
+        return replies.exit({ kind: 'interruptWindow' });
+      case 'debug':
+        return replies.exit({ kind: 'debug', dr6: e.dr6 } as { kind: 'debug' });
+      case 'halt':
+      case 'budget':
+      case 'shutdown':
+      case 'memoryFault':
+        throw new HostError('Internal', `the engine answers '${e.kind}' itself`);
+      default: {
+        const never: never = e;
+        throw new HostError('Internal', `unknown exit ${JSON.stringify(never)}`);
+      }
+    }
+  }
+
+  /** Counts a bus lock; with exits on the VMM sees it, with a rate limit the VP stalls until its next one is due. */
+  #busLock(vp: Vp): Answer {
+    const { busLock } = this.config;
+    vp.busLocks++;
+    if (busLock.exits) return vp.replies.exit({ kind: 'busLock', count: vp.busLocks } as { kind: 'busLock' });
+    if (busLock.perSecond === 0) return vp.replies.resume();
+    const m = this.#machine;
+    const now = m.timeOf(vp);
+    const due = Math.max(vp.busLockUntil, now);
+    vp.busLockUntil = due + m.options.ticksPerSecond / busLock.perSecond;
+    return due > now ? vp.replies.wait({ kind: 'time', at: due }, 'advanced') : vp.replies.resume();
+  }
+
+  complete(context: PlaneContext, completion: Completion): void {
+    const reply = completion.reply ?? {};
+    const number = (name: string): number => {
+      const value = reply[name];
+      return typeof value === 'number' ? value >>> 0 : 0;
+    };
+    const { size } = completion.data as { readonly size?: number };
+    switch (completion.kind) {
+      case 'io':
+        this.#loadPartial(context, number('value'), size ?? 4);
+        break;
+      case 'mmio':
+        if (size === 8) this.setRax(context, number('lo'), number('hi'));
+        else this.#loadPartial(context, number('lo'), size ?? 4);
+        break;
+      case 'rdmsr':
+      case 'wrmsr':
+        if (reply['error'] === true) {
+          this.injectFault(context, { code: 13, errorCode: 0, addressLo: 0, addressHi: 0 });
+          return;
+        }
+        if (completion.kind === 'rdmsr') this.registers.setEdxEax(context, number('lo'), number('hi'));
+        break;
+      default:
+        throw new HostError('Internal', `unknown completion '${completion.kind}'`);
+    }
+    this.retire(context);
+  }
+
+  /** A result of 1 or 2 bytes leaves the rest of RAX alone, one of 4 clears the upper half. @spec SDM 1 §3.4.1.1 */
+  #loadPartial(context: PlaneContext, value: number, size: number): void {
+    if (size === 4) {
+      this.setRax(context, value, 0);
+      return;
+    }
+    const { u32 } = this.#machine.arena;
+    const word = (context.base + X86.rax) >>> 2;
+    const mask = size === 1 ? 0xff : 0xffff;
+    u32[word] = (u32[word]! & ~mask) | (value & mask);
+  }
+}

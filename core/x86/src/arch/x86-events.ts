@@ -1,0 +1,134 @@
+import { Activity, type EventBalance, type EventSource, type Machine, type PlainState, type PlaneContext } from '@vmplanes/engine';
+import { AcceptResult, ApicEvent, type DeliveryMode, type EventCounts, type LocalApic, type LocalApicState } from '../apic/index.ts';
+import { X86 } from '../state/layout.ts';
+import { resetContext, type ResetParameters } from '../state/reset.ts';
+
+const IF = 1 << 9;
+const bit = (event: ApicEvent): number => 1 << event;
+const MASKABLE = bit(ApicEvent.interrupt) | bit(ApicEvent.extInt);
+const START = bit(ApicEvent.init) | bit(ApicEvent.sipi);
+const classes = Object.values(ApicEvent);
+
+/** The message codes of {@link EventSource.deliver}: a delivery mode, a vector, the level and the trigger mode in one number. */
+export const encodeMessage = (mode: DeliveryMode, vector: number, level: boolean, isLevel: boolean): number => mode | (vector << 8) | (level ? 1 << 16 : 0) | (isLevel ? 1 << 17 : 0);
+
+/**
+ * The events of one x86 plane context: what its local APIC holds, gated by what the context says of interrupt flag,
+ * shadows and NMI blocking. Only the local APIC stores events; the context block has what is being delivered.
+ */
+export class X86Events implements EventSource {
+  constructor(
+    readonly machine: Machine,
+    readonly context: PlaneContext,
+    readonly apic: LocalApic,
+    readonly resetParameters: () => ResetParameters,
+  ) {}
+
+  #cell(offset: number): number {
+    return this.machine.arena.u32[(this.context.base + offset) >>> 2]!;
+  }
+  #setCell(offset: number, value: number): void {
+    this.machine.arena.u32[(this.context.base + offset) >>> 2] = value;
+  }
+
+  /** Event classes that count as pending for the plane: SMI is held, system management mode is not implemented. */
+  #pending(): number {
+    let set = this.apic.deliverable() & ~bit(ApicEvent.smi);
+    if (this.#cell(X86['nmi.blocked']) !== 0) set &= ~bit(ApicEvent.nmi);
+    return set;
+  }
+
+  /** Event classes that the plane would take at its next entry. */
+  #takeable(): number {
+    let set = this.#pending();
+    const shadow = this.#cell(X86.interruptShadow);
+    if (shadow !== 0 || (this.#cell(X86.rflags) & IF) === 0 || this.#cell(X86['interrupt.injected']) !== 0) set &= ~MASKABLE;
+    // A fault that is due goes first; an NMI waits for the instruction behind MOV SS.
+    if ((shadow & 1) !== 0 || this.#cell(X86['exception.state']) !== 0) set &= ~bit(ApicEvent.nmi);
+    return set;
+  }
+
+  requested(): boolean {
+    return this.apic.irrNonEmpty();
+  }
+  deliverable(): boolean {
+    return this.#pending() !== 0 || this.apic.timer.deadline() <= this.machine.timeOf(this.context.vp);
+  }
+  wakes(): boolean {
+    if (this.context.activity === Activity.WaitForSipi) return (this.#pending() & START) !== 0;
+    return this.#takeable() !== 0;
+  }
+
+  enter(): void {
+    const set = this.#takeable();
+    if (set === 0) return;
+    if ((set & START) !== 0) this.#start();
+    else if ((set & bit(ApicEvent.nmi)) !== 0) {
+      this.apic.latches.take(ApicEvent.nmi);
+      this.#setCell(X86['nmi.injected'], 1);
+      this.#setCell(X86['nmi.blocked'], 1);
+      this.machine.eventsChanged(this.context);
+    } else if ((set & bit(ApicEvent.interrupt)) !== 0) {
+      this.#inject(this.apic.acknowledge());
+    }
+  }
+
+  #inject(vector: number): void {
+    this.#setCell(X86['interrupt.injected'], 1);
+    this.#setCell(X86['interrupt.vector'], vector);
+    this.#setCell(X86['interrupt.soft'], 0);
+  }
+
+  /** INIT, then the SIPI that may have come behind it. @spec SDM 3A §8.4.2 */
+  #start(): void {
+    const { context, apic } = this;
+    if (apic.latches.takeInit()) {
+      resetContext(this.machine.arena, context.base, 'init', this.resetParameters());
+      context.activity = apic.isBootProcessor ? Activity.Running : Activity.WaitForSipi;
+    }
+    const vector = apic.latches.takeSipi();
+    if (vector >= 0) {
+      // Execution starts at vector * 4096 in real mode.
+      this.#setCell(X86['cs.selector'], vector << 8);
+      this.#setCell(X86['cs.base'], vector << 12);
+      this.#setCell(X86['cs.base'] + 4, 0);
+      this.#setCell(X86.rip, 0);
+      this.#setCell(X86.rip + 4, 0);
+      context.activity = Activity.Running;
+    }
+    this.machine.eventsChanged(context);
+  }
+
+  deadline(): number {
+    return this.apic.timer.deadline();
+  }
+  expire(now: number): void {
+    this.apic.timer.expire(now);
+    this.machine.eventsChanged(this.context);
+  }
+
+  deliver(code: number): number {
+    const result = this.apic.accept((code & 7) as DeliveryMode, (code >>> 8) & 0xff, (code & (1 << 16)) !== 0, (code & (1 << 17)) !== 0);
+    return result === AcceptResult.accepted ? 1 : 0;
+  }
+
+  balance(): EventBalance {
+    const sum = { accepted: 0, delivered: 0, merged: 0, pending: 0, discarded: 0 };
+    for (const event of classes) {
+      const c: EventCounts = this.apic.counts(event);
+      sum.accepted += c.accepted;
+      sum.delivered += c.delivered;
+      sum.merged += c.merged;
+      sum.pending += c.pending;
+      sum.discarded += c.discarded;
+    }
+    return sum;
+  }
+
+  save(): PlainState {
+    return this.apic.save();
+  }
+  restore(state: PlainState): void {
+    this.apic.restore(state as LocalApicState);
+  }
+}

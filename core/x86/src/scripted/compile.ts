@@ -1,0 +1,278 @@
+import { HostError } from '@vmplanes/engine';
+import { CallKind } from '../exits.ts';
+import { isRegisterName, X86, X86Size } from '../state/layout.ts';
+import type { RegisterValues, Step, Value } from './steps.ts';
+
+/** Operations by number, for the dispatch of the scripted processor. */
+export const Op = {
+  Call: 0,
+  Instruction: 1,
+  Rdmsr: 2,
+  Wrmsr: 3,
+  Cpuid: 4,
+  In: 5,
+  Out: 6,
+  Read: 7,
+  Write: 8,
+  Fill: 9,
+  Execute: 10,
+  Mov: 11,
+  Ipi: 12,
+  ApicRead: 13,
+  ApicWrite: 14,
+  Eoi: 15,
+  Sti: 16,
+  Cli: 17,
+  Hlt: 18,
+  Work: 19,
+  BusLock: 20,
+  Shutdown: 21,
+  Get: 22,
+  Jump: 23,
+  JumpIf: 24,
+  Loop: 25,
+  Expect: 26,
+} as const;
+export type Op = (typeof Op)[keyof typeof Op];
+
+/** A step with every operand resolved: numbers and 32-bit halves, ready to run without allocation. */
+export interface CompiledStep {
+  readonly op: Op;
+  readonly source: Step;
+  readonly cost: number;
+  /** Triples (byte offset in the block, lo, hi) to store before the step. */
+  readonly loads: Float64Array;
+  /** MSR, leaf, port, call kind, register number, target pc: what the op's first operand is. */
+  readonly key: number;
+  readonly subleaf: number;
+  readonly size: number;
+  readonly lo: number;
+  readonly hi: number;
+  readonly addressLo: number;
+  readonly addressHi: number;
+  /** The address is linear and is walked. */
+  readonly linear: boolean;
+  readonly user: boolean;
+  /** Byte offset of a cell that the op reads or writes; -1 without one. */
+  readonly cell: number;
+  readonly bytes: Uint8Array;
+}
+
+const bad = (what: string): never => {
+  throw new HostError('BadScript', what);
+};
+
+const U64 = (1n << 64n) - 1n;
+
+/** @throws {HostError} BadScript when `v` is no unsigned or two's complement 64-bit value. */
+export const toU64 = (v: Value, where: string): bigint => {
+  let n: bigint;
+  try {
+    n = BigInt(v);
+  } catch {
+    return bad(`${where}: '${String(v)}' is not a number`);
+  }
+  if (n > U64 || n < -(1n << 63n)) return bad(`${where}: ${String(v)} does not fit 64 bits`);
+  return n & U64;
+};
+
+const lowOf = (n: bigint): number => Number(n & 0xffff_ffffn);
+const highOf = (n: bigint): number => Number(n >> 32n);
+
+const cellOf = (name: string): number => (isRegisterName(name) ? X86[name] : bad(`no register '${name}'`));
+
+const compileLoads = (regs: RegisterValues | undefined): Float64Array => {
+  const out: number[] = [];
+  for (const [name, value] of Object.entries(regs ?? {})) {
+    const n = toU64(value, name);
+    const offset = cellOf(name);
+    if (isRegisterName(name) && X86Size[name] === 4) {
+      if (n >> 32n) bad(`${name}: ${String(value)} does not fit 32 bits`);
+      out.push(offset, lowOf(n), -1);
+    } else out.push(offset, lowOf(n), highOf(n));
+  }
+  return Float64Array.from(out);
+};
+
+const callKinds = { vmcall: CallKind.Vmcall, vmmcall: CallKind.Vmmcall, vmgexit: CallKind.Vmgexit } as const;
+
+/** Keys of `mov` steps: number of the register in a register exit. */
+export const movTargets = { cr0: 0, cr3: 3, cr4: 4, cr8: 8, dr7: 23, xcr0: 48 } as const;
+
+const hexBytes = (text: string): Uint8Array => {
+  if (!/^([0-9a-fA-F]{2})+$/.test(text)) bad(`fill: '${text.slice(0, 20)}' is not a run of hexadecimal bytes`);
+  return Uint8Array.from(text.match(/../g) ?? [], (b) => Number.parseInt(b, 16));
+};
+
+const NO_BYTES = new Uint8Array(0);
+
+/** @throws {HostError} BadScript names the operand that is wrong. */
+export const compileStep = (step: Step): CompiledStep => {
+  const { cost = 1 } = step;
+  if (!Number.isInteger(cost) || cost < 1) bad(`${step.op}: cost ${cost} is not a whole number from 1`);
+  const c = {
+    op: Op.Work as Op,
+    source: step,
+    cost,
+    loads: compileLoads(step.regs),
+    key: 0,
+    subleaf: 0,
+    size: 0,
+    lo: 0,
+    hi: 0,
+    addressLo: 0,
+    addressHi: 0,
+    linear: false,
+    user: false,
+    cell: -1,
+    bytes: NO_BYTES as Uint8Array,
+  };
+  const value = (v: Value): void => {
+    const n = toU64(v, step.op);
+    c.lo = lowOf(n);
+    c.hi = highOf(n);
+  };
+  const address = (s: { readonly gpa?: Value; readonly gva?: Value }): void => {
+    const n = toU64(s.gva ?? s.gpa ?? bad(`${step.op}: an address is missing`), step.op);
+    c.linear = s.gva !== undefined;
+    if (!c.linear && n >> 52n) bad(`${step.op}: GPA 0x${n.toString(16)} is wider than 52 bits`);
+    c.addressLo = lowOf(n);
+    c.addressHi = highOf(n);
+  };
+  switch (step.op) {
+    case 'call':
+      c.op = Op.Call;
+      c.key = callKinds[step.via ?? 'vmcall'];
+      break;
+    case 'instruction':
+      c.op = Op.Instruction;
+      break;
+    case 'rdmsr':
+      c.op = Op.Rdmsr;
+      c.key = step.index;
+      break;
+    case 'wrmsr':
+      c.op = Op.Wrmsr;
+      c.key = step.index;
+      value(step.value);
+      break;
+    case 'cpuid':
+      c.op = Op.Cpuid;
+      c.key = step.leaf;
+      c.subleaf = step.subleaf ?? 0;
+      break;
+    case 'in':
+      c.op = Op.In;
+      c.key = step.port;
+      c.size = step.size ?? 1;
+      break;
+    case 'out':
+      c.op = Op.Out;
+      c.key = step.port;
+      c.size = step.size ?? 1;
+      c.lo = step.value >>> 0;
+      break;
+    case 'read':
+      c.op = Op.Read;
+      c.size = step.size ?? 8;
+      address(step);
+      break;
+    case 'write':
+      c.op = Op.Write;
+      c.size = step.size ?? 8;
+      address(step);
+      value(step.value);
+      break;
+    case 'fill':
+      c.op = Op.Fill;
+      c.bytes = hexBytes(step.bytes);
+      c.size = c.bytes.length;
+      address(step);
+      break;
+    case 'execute':
+      c.op = Op.Execute;
+      c.size = 1;
+      c.user = step.user ?? false;
+      address(step);
+      break;
+    case 'mov':
+      c.op = Op.Mov;
+      c.key = movTargets[step.to] ?? bad(`mov: no register '${String(step.to)}'`);
+      value(step.value);
+      break;
+    case 'ipi':
+      c.op = Op.Ipi;
+      value(step.icr);
+      break;
+    case 'apicRead':
+    case 'apicWrite':
+      if (step.register < 0 || step.register > 0x3f) bad(`${step.op}: register 0x${step.register.toString(16)} is not in 0..0x3f`);
+      c.op = step.op === 'apicRead' ? Op.ApicRead : Op.ApicWrite;
+      c.key = step.register;
+      if (step.op === 'apicWrite') value(step.value);
+      break;
+    case 'eoi':
+      c.op = Op.Eoi;
+      break;
+    case 'sti':
+      c.op = Op.Sti;
+      break;
+    case 'cli':
+      c.op = Op.Cli;
+      break;
+    case 'hlt':
+      c.op = Op.Hlt;
+      break;
+    case 'work':
+      c.op = Op.Work;
+      break;
+    case 'busLock':
+      c.op = Op.BusLock;
+      break;
+    case 'shutdown':
+      c.op = Op.Shutdown;
+      break;
+    case 'get':
+      c.op = Op.Get;
+      for (const name of step.names) cellOf(name);
+      break;
+    case 'jump':
+      c.op = Op.Jump;
+      c.key = step.to;
+      break;
+    case 'jumpIf':
+    case 'expect':
+      c.op = step.op === 'expect' ? Op.Expect : Op.JumpIf;
+      c.cell = cellOf(step.register);
+      value(step.equals);
+      if (step.op === 'jumpIf') c.key = step.to;
+      break;
+    case 'loop':
+      c.op = Op.Loop;
+      c.cell = cellOf(step.register);
+      c.key = step.to;
+      break;
+    default:
+      bad(`unknown step '${String((step as { op?: unknown }).op)}'`);
+  }
+  if (c.op === Op.In || c.op === Op.Out) {
+    if (![1, 2, 4].includes(c.size)) bad(`${step.op}: size ${c.size} is not 1, 2 or 4`);
+    if (!Number.isInteger(c.key) || c.key < 0 || c.key > 0xffff) bad(`${step.op}: port ${c.key} is not in 0..0xffff`);
+  }
+  if ((c.op === Op.Read || c.op === Op.Write) && ![1, 2, 4, 8].includes(c.size)) bad(`${step.op}: size ${c.size} is not 1, 2, 4 or 8`);
+  return c;
+};
+
+/** Compiles a table and checks its jumps. @throws {HostError} BadScript names the table, the step and the operand. */
+export const compileTable = (id: string, steps: readonly Step[]): readonly CompiledStep[] =>
+  steps.map((step, i) => {
+    try {
+      const c = compileStep(step);
+      const jumps = c.op === Op.Jump || c.op === Op.JumpIf || c.op === Op.Loop;
+      if (jumps && (!Number.isInteger(c.key) || c.key < 0 || c.key > steps.length)) bad(`${step.op} to ${c.key}: the table has ${steps.length} steps`);
+      return c;
+    } catch (error) {
+      if (error instanceof HostError) throw new HostError('BadScript', `${id}, step ${i}: ${error.message}`);
+      throw error;
+    }
+  });

@@ -1,0 +1,143 @@
+import { HostError, type PlainRecord, type PlainState } from '@vmplanes/engine';
+import { type CompiledStep, compileStep, compileTable } from './compile.ts';
+import { isTable, type GeneratorScript, type Script, type ScriptArgs, type Step, type StepResult, type TableScript } from './steps.ts';
+
+/** Frame of the program itself, as against a handler's, whose number is its vector. */
+export const MAIN = -1;
+
+/**
+ * One activation of a script: the program, or a handler it was interrupted by. A generator is restored by running it
+ * again against the results it has received; a table by its program counter.
+ */
+export interface Frame {
+  readonly vector: number;
+  /** The step to run next or in progress; null at the end. */
+  readonly step: CompiledStep | null;
+  /** Takes the result of the step (generators) and moves to the next one. */
+  advance(result: StepResult | null): void;
+  /** Continues at a table's step; generators refuse. */
+  jump(to: number): void;
+  /** Whether results are needed at all: tables read registers instead. */
+  readonly wantsResults: boolean;
+  save(): PlainRecord;
+}
+
+class TableFrame implements Frame {
+  readonly wantsResults = false;
+  pc = 0;
+  constructor(
+    readonly vector: number,
+    readonly table: readonly CompiledStep[],
+  ) {}
+  get step(): CompiledStep | null {
+    return this.pc < this.table.length ? this.table[this.pc]! : null;
+  }
+  advance(): void {
+    this.pc++;
+  }
+  jump(to: number): void {
+    this.pc = to;
+  }
+  save(): PlainRecord {
+    return { vector: this.vector, pc: this.pc };
+  }
+}
+
+/** Text of a step for comparison: two runs of one script must yield the same. */
+const stepText = (step: Step): string => JSON.stringify(step, (_key, value: unknown) => (typeof value === 'bigint' ? `0x${value.toString(16)}` : value));
+
+class GeneratorFrame implements Frame {
+  readonly wantsResults = true;
+  readonly #steps: Iterator<Step, void, StepResult>;
+  readonly #results: StepResult[] = [];
+  readonly #yielded: string[] = [];
+  step: CompiledStep | null = null;
+
+  constructor(
+    readonly id: string,
+    readonly vector: number,
+    steps: Iterator<Step, void, StepResult>,
+  ) {
+    this.#steps = steps;
+    this.#take(steps.next());
+  }
+
+  #take(next: IteratorResult<Step, void>): void {
+    if (next.done) {
+      this.step = null;
+      return;
+    }
+    this.step = compileStep(next.value);
+    this.#yielded.push(stepText(next.value));
+  }
+
+  advance(result: StepResult | null): void {
+    if (result === null) throw new HostError('Internal', 'a generator needs the result of its step');
+    this.#results.push(result);
+    this.#take(this.#steps.next(result));
+  }
+
+  jump(): void {
+    throw new HostError('BadScript', `${this.id}: jumps belong to step tables; a generator uses its own control flow`);
+  }
+
+  save(): PlainRecord {
+    return { vector: this.vector, results: this.#results as unknown as PlainState, yielded: [...this.#yielded] };
+  }
+
+  /** Feeds the saved results to a fresh generator and checks that it asks for the same steps. */
+  replay(results: readonly StepResult[], yielded: readonly string[]): void {
+    for (let i = 0; ; i++) {
+      if (this.#yielded[i] !== yielded[i]) {
+        throw new HostError('BadSnapshot', `${this.id}: step ${i} is ${this.#yielded[i] ?? 'the end'}, the saved run had ${yielded[i] ?? 'the end'}`);
+      }
+      if (i >= results.length) return;
+      this.advance(results[i]!);
+    }
+  }
+}
+
+/** Makes the frames of one script on one plane. Tables are compiled once. */
+export class FrameMaker {
+  readonly #tables = new Map<number, readonly CompiledStep[]>();
+
+  constructor(
+    readonly script: Script,
+    readonly args: ScriptArgs,
+  ) {
+    if (isTable(script)) this.#tables.set(MAIN, compileTable(script.id, script.steps));
+  }
+
+  main(): Frame {
+    return isTable(this.script) ? new TableFrame(MAIN, this.#tables.get(MAIN)!) : new GeneratorFrame(this.script.id, MAIN, this.script.main(this.args));
+  }
+
+  /** @returns null when the script has no handler for this vector. */
+  handler(vector: number): Frame | null {
+    return isTable(this.script) ? this.#tableHandler(this.script, vector) : this.#generatorHandler(this.script, vector);
+  }
+
+  #tableHandler(script: TableScript, vector: number): Frame | null {
+    const kept = this.#tables.get(vector);
+    if (kept) return new TableFrame(vector, kept);
+    const steps = script.handlers?.[String(vector)] ?? script.handlers?.['default'];
+    if (!steps) return null;
+    const table = compileTable(`${script.id}, handler ${vector}`, steps);
+    this.#tables.set(vector, table);
+    return new TableFrame(vector, table);
+  }
+
+  #generatorHandler(script: GeneratorScript, vector: number): Frame | null {
+    return script.handler ? new GeneratorFrame(script.id, vector, script.handler(vector, this.args)) : null;
+  }
+
+  /** @throws {HostError} BadSnapshot when the script no longer yields the saved steps. */
+  restore(state: PlainRecord): Frame {
+    const vector = state['vector'] as number;
+    const frame = vector === MAIN ? this.main() : this.handler(vector);
+    if (frame instanceof TableFrame) frame.pc = state['pc'] as number;
+    else if (frame instanceof GeneratorFrame) frame.replay(state['results'] as unknown as StepResult[], state['yielded'] as string[]);
+    else throw new HostError('BadSnapshot', `${this.script.id}: has no handler for vector ${vector}, the saved run was in one`);
+    return frame;
+  }
+}

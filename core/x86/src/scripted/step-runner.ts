@@ -1,0 +1,282 @@
+import { AccessResult, MemoryFaultInfo, type CpuExit, type Machine, type PlaneContext, type PlaneSubjects, planeSubjects, Right } from '@vmplanes/engine';
+import { ApicMode, ApicReg } from '../apic/index.ts';
+import type { X86Arch } from '../arch/x86-arch.ts';
+import { RegisterKey, type X86ExitRecords } from '../exits.ts';
+import { Access, Privilege, WalkKind } from '../mmu/index.ts';
+import { X86 } from '../state/layout.ts';
+import { type CompiledStep, Op } from './compile.ts';
+
+const IF = 1 << 9;
+const TWO_32 = 2 ** 32;
+const X2APIC = 0x800;
+
+/** Which fault a step raises by itself, by vector. */
+const PAGE_FAULT = 14;
+const GENERAL_PROTECTION = 13;
+
+/**
+ * Performs single steps on a context: what the instruction does, or the exit it makes. Returns null when the step is
+ * done (or has raised a fault, which then is due in the context block).
+ */
+export class StepRunner {
+  readonly #machine: Machine;
+  readonly #arch: X86Arch;
+  readonly #records: X86ExitRecords;
+  readonly #subjects: readonly PlaneSubjects[] = Array.from({ length: 16 }, (_, p) => planeSubjects(p));
+  readonly #memoryFault = { kind: 'memoryFault' as const, key: 0, info: new MemoryFaultInfo() };
+  readonly #one = new Uint8Array(1);
+  /** What the last jumpIf, loop or expect decided. */
+  taken = false;
+  #gpa = 0;
+
+  constructor(machine: Machine, arch: X86Arch, records: X86ExitRecords) {
+    this.#machine = machine;
+    this.#arch = arch;
+    this.#records = records;
+  }
+
+  /** Stores the registers that a step names before it runs. */
+  load(context: PlaneContext, step: CompiledStep): void {
+    const { loads } = step;
+    const { u32 } = this.#machine.arena;
+    for (let i = 0; i < loads.length; i += 3) {
+      const word = (context.base + loads[i]!) >>> 2;
+      u32[word] = loads[i + 1]!;
+      if (loads[i + 2]! >= 0) u32[word + 1] = loads[i + 2]!;
+    }
+  }
+
+  retire(context: PlaneContext): void {
+    this.#arch.retire(context);
+  }
+  eoi(context: PlaneContext): void {
+    this.#arch.apicOf(context).eoi();
+  }
+  endNmi(context: PlaneContext): void {
+    this.#setWord(context, X86['nmi.blocked'], 0);
+    this.#machine.eventsChanged(context);
+  }
+
+  #word(context: PlaneContext, offset: number): number {
+    return this.#machine.arena.u32[(context.base + offset) >>> 2]!;
+  }
+  #setWord(context: PlaneContext, offset: number, value: number): void {
+    this.#machine.arena.u32[(context.base + offset) >>> 2] = value;
+  }
+
+  run(context: PlaneContext, step: CompiledStep): CpuExit | null {
+    const r = this.#records;
+    // Each step is one instruction of one byte as far as RIP is concerned.
+    context.instructionLength = 1;
+    switch (step.op) {
+      case Op.Call:
+        r.call.key = step.key;
+        return r.call;
+      case Op.Rdmsr:
+      case Op.Wrmsr:
+        return this.#msr(step.key, step.op === Op.Wrmsr, step.lo, step.hi);
+      case Op.Cpuid:
+        r.cpuid.key = step.key;
+        r.cpuid.subleaf = step.subleaf;
+        return r.cpuid;
+      case Op.In:
+      case Op.Out:
+        r.io.key = step.key;
+        r.io.write = step.op === Op.Out;
+        r.io.size = step.size;
+        r.io.value = step.lo;
+        return r.io;
+      case Op.Mov:
+        r.register.key = step.key as RegisterKey;
+        r.register.write = true;
+        r.register.lo = step.lo;
+        r.register.hi = step.hi;
+        return r.register;
+      case Op.Ipi:
+        return this.#apic(context, 0x30, true, step.lo, step.hi);
+      case Op.ApicRead:
+      case Op.ApicWrite:
+        return this.#apic(context, step.key, step.op === Op.ApicWrite, step.lo, step.hi);
+      case Op.Eoi:
+        return this.#apic(context, 0x0b, true, 0, 0);
+      case Op.Hlt:
+        return r.halt;
+      case Op.BusLock:
+        return r.busLock;
+      case Op.Shutdown:
+        return r.shutdown;
+      case Op.Read:
+      case Op.Write:
+      case Op.Fill:
+      case Op.Execute:
+        return this.#access(context, step);
+      case Op.Instruction:
+        return this.#contributed(context, step);
+      default:
+        this.#inside(context, step);
+        return null;
+    }
+  }
+
+  #msr(index: number, write: boolean, lo: number, hi: number): CpuExit {
+    const { msr } = this.#records;
+    msr.key = index;
+    msr.write = write;
+    msr.lo = lo;
+    msr.hi = hi;
+    return msr;
+  }
+
+  /** Steps without an exit. */
+  #inside(context: PlaneContext, step: CompiledStep): void {
+    switch (step.op) {
+      case Op.Sti:
+        // The instruction behind STI still runs before an interrupt is taken; `retire` of that one ends the shadow.
+        if ((this.#word(context, X86.rflags) & IF) === 0) this.#setWord(context, X86.interruptShadow, 2);
+        this.#setWord(context, X86.rflags, this.#word(context, X86.rflags) | IF);
+        this.#advance(context);
+        return;
+      case Op.Cli:
+        this.#setWord(context, X86.rflags, this.#word(context, X86.rflags) & ~IF);
+        break;
+      case Op.JumpIf:
+      case Op.Expect:
+        this.taken = this.#word(context, step.cell) === step.lo && this.#word(context, step.cell + 4) === step.hi;
+        break;
+      case Op.Loop: {
+        const low = (this.#word(context, step.cell) - 1) >>> 0;
+        this.#setWord(context, step.cell, low);
+        this.taken = low !== 0;
+        break;
+      }
+      default:
+        break;
+    }
+    this.#arch.retire(context);
+  }
+
+  #advance(context: PlaneContext): void {
+    this.#setWord(context, X86.rip, this.#word(context, X86.rip) + 1);
+  }
+
+  /** A local APIC register through the interface that is on: MSR in x2APIC mode, the page in xAPIC mode. */
+  #apic(context: PlaneContext, register: number, write: boolean, lo: number, hi: number): CpuExit | null {
+    const apic = this.#arch.apicOf(context);
+    if (apic.mode === ApicMode.x2apic) return this.#msr(X2APIC + register, write, lo, hi);
+    const page = apic.pageAddress;
+    if (page < 0) return this.#fault(context, GENERAL_PROTECTION, 0);
+    if (register === 0x30 && write) this.#mmio(page + ApicReg.icrHigh, true, hi << 24);
+    if (register === 0x30 && write) this.#arch.apicPage(context, this.#records.mmio);
+    return this.#mmio(page + register * 16, write, lo);
+  }
+
+  #mmio(gpa: number, write: boolean, lo: number): CpuExit {
+    const { mmio } = this.#records;
+    mmio.key = gpa;
+    mmio.write = write;
+    mmio.size = 4;
+    mmio.lo = lo >>> 0;
+    mmio.hi = 0;
+    return mmio;
+  }
+
+  #fault(context: PlaneContext, code: number, errorCode: number | null, addressLo = 0, addressHi = 0): null {
+    this.#arch.injectFault(context, { code, errorCode, addressLo, addressHi });
+    return null;
+  }
+
+  #access(context: PlaneContext, step: CompiledStep): CpuExit | null {
+    const isFetch = step.op === Op.Execute;
+    const isWrite = step.op === Op.Write || step.op === Op.Fill;
+    const right = isFetch ? (step.user ? Right.ExecUser : Right.ExecSupervisor) : isWrite ? Right.Write : Right.Read;
+    if (step.linear) {
+      const walked = this.#walk(context, step, isFetch ? Access.Fetch : isWrite ? Access.Write : Access.Read);
+      if (walked !== undefined) return walked;
+    } else {
+      this.#gpa = step.addressHi * TWO_32 + step.addressLo;
+    }
+    const gpa = this.#gpa;
+    const page = this.#arch.apicOf(context).pageAddress;
+    if (page >= 0 && gpa >= page && gpa < page + 4096) return this.#anyMmio(step, gpa, isWrite);
+    const { memory } = this.#machine;
+    const subject = this.#subjects[context.plane]!.cpu;
+    const result = this.#move(step, gpa, right, subject);
+    if (result === AccessResult.Ok) {
+      if (step.op === Op.Read) this.#intoRax(context, step.size);
+      this.#arch.retire(context);
+      return null;
+    }
+    if (result === AccessResult.Absent && !isFetch && step.op !== Op.Fill) return this.#anyMmio(step, gpa, isWrite);
+    memory.access.describe(this.#memoryFault.info, subject, result, right);
+    this.#memoryFault.info.gvaLo = step.addressLo;
+    this.#memoryFault.info.gvaHi = step.addressHi;
+    this.#memoryFault.info.hasGva = step.linear;
+    this.#memoryFault.info.instructionLength = 1;
+    return this.#memoryFault;
+  }
+
+  #move(step: CompiledStep, gpa: number, right: number, subject: PlaneSubjects['cpu']): AccessResult {
+    const { access } = this.#machine.memory;
+    if (step.op === Op.Execute) return access.fetch(subject, gpa, this.#one, 0, 1, right);
+    if (step.op === Op.Fill) return access.write(subject, gpa, step.bytes, 0, step.bytes.length);
+    const write = step.op === Op.Write;
+    switch (step.size) {
+      case 1:
+        return write ? access.writeU8(subject, gpa, step.lo) : access.readU8(subject, gpa);
+      case 2:
+        return write ? access.writeU16(subject, gpa, step.lo) : access.readU16(subject, gpa);
+      case 4:
+        return write ? access.writeU32(subject, gpa, step.lo) : access.readU32(subject, gpa);
+      default:
+        return write ? access.writeU64(subject, gpa, step.lo, step.hi) : access.readU64(subject, gpa);
+    }
+  }
+
+  #intoRax(context: PlaneContext, size: number): void {
+    const { lo, hi } = this.#machine.memory.access;
+    this.#setWord(context, X86.rax, lo);
+    this.#setWord(context, X86.rax + 4, size === 8 ? hi : 0);
+  }
+
+  #anyMmio(step: CompiledStep, gpa: number, write: boolean): CpuExit {
+    const { mmio } = this.#records;
+    mmio.key = gpa;
+    mmio.write = write;
+    mmio.size = step.size;
+    mmio.lo = step.lo;
+    mmio.hi = step.hi;
+    return mmio;
+  }
+
+  /** @returns undefined when the address is translated; otherwise what `run` returns. */
+  #walk(context: PlaneContext, step: CompiledStep, access: Access): CpuExit | null | undefined {
+    const out = this.#arch.walk(context, step.addressLo, step.addressHi, access, step.user ? Privilege.User : Privilege.Supervisor);
+    switch (out.kind) {
+      case WalkKind.Mapped:
+        this.#gpa = out.gpa;
+        return undefined;
+      case WalkKind.Fault:
+        return this.#fault(context, PAGE_FAULT, out.errorCode, out.cr2Lo, out.cr2Hi);
+      case WalkKind.NotCanonical:
+        return this.#fault(context, GENERAL_PROTECTION, 0);
+      case WalkKind.Stage2: {
+        const { info } = this.#memoryFault;
+        this.#arch.describeWalkRefusal(context, info);
+        info.gvaLo = step.addressLo;
+        info.gvaHi = step.addressHi;
+        info.hasGva = true;
+        info.instructionLength = 1;
+        return this.#memoryFault;
+      }
+    }
+  }
+
+  #contributed(context: PlaneContext, step: CompiledStep): CpuExit | null {
+    const { source } = step;
+    const row = source.op === 'instruction' ? this.#arch.instruction(source.name) : null;
+    if (row === null) return this.#fault(context, 6, null);
+    const exit = row.run(context);
+    if (exit === null && this.#word(context, X86['exception.state']) === 0) this.#arch.retire(context);
+    return exit;
+  }
+}
