@@ -37,17 +37,28 @@ function install() {
 }
 
 const bin = (name) => join(root, 'node_modules/.bin', name);
-const source = ['--conditions=source', '--import', '@oxc-node/core/register'];
-const node = (file, ...rest) => run(process.execPath, [...source, join(root, file), ...rest]);
+
+/** Compiles what changed since the last build; a fraction of a second when nothing did. Diagnostics go to stderr. */
+function build() {
+  const status = run(bin('tsc'), ['-b'], { stdio: ['ignore', 2, 2] });
+  if (status !== 0) process.exit(status);
+}
+
+/** Runs a built program: `core/cli/src/main.ts` is `core/cli/dist/main.js`. */
+const built = (file, ...rest) => {
+  build();
+  return run(process.execPath, [join(root, file), ...rest]);
+};
 
 const steps = {
-  start: () => node('core/cli/src/main.ts', 'start', ...args),
-  test: () => node('test/src/run-tests.ts', ...args),
-  'test:long': () => node('test/src/run-tests.ts', '--long', ...args),
-  'test:mutants': () => node('test/src/mutants/main.ts', ...args),
-  bench: () => node('test/src/bench/main.ts', ...args),
-  docs: () => node('core/cli/src/main.ts', 'docs', ...args),
-  build: () => run(bin('tsc'), ['-b', ...args]),
+  start: () => built('core/cli/dist/main.js', 'start', ...args),
+  // The test run reports a failed type check as a failed test, so it starts whatever the build says.
+  test: () => (run(bin('tsc'), ['-b', '--noCheck'], { stdio: ['ignore', 2, 2] }), run(process.execPath, [join(root, 'test/dist/run-tests.js'), ...args])),
+  'test:long': () => built('test/dist/run-tests.js', '--long', ...args),
+  'test:mutants': () => built('test/dist/mutants/main.js', ...args),
+  bench: () => built('test/dist/bench/main.js', ...args),
+  docs: () => built('core/cli/dist/main.js', 'docs', ...args),
+  build: () => (build(), 0),
 };
 
 install();

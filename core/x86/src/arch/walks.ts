@@ -1,77 +1,19 @@
-import { AccessResult, type Accessor, type Machine, type MemoryFaultInfo, type PlaneContext, planeSubjects, Right, type Subject } from '@vmplanes/engine';
-import { Access, type AddressModel, loadPdptes, type PageTableMemory, PagingMode, pagingMode, type Privilege, TableStatus, type Translation, translate, walk, WalkInput, WalkResult } from '../mmu/index.ts';
+import { AccessResult, type Machine, type MemoryFaultInfo, type PlaneContext, Right } from '@vmplanes/engine';
+import { Access, type AddressModel, GuestTables, loadPdptes, PagingMode, pagingMode, type Privilege, refusalOf, type Translation, translate, walk, WalkInput, WalkKind, WalkResult } from '../mmu/index.ts';
 import { X86 } from '../state/layout.ts';
-
-/** Page tables in guest memory: every access is a page walk of one plane, refused by the second stage as such. */
-class PlaneTables implements PageTableMemory {
-  lo = 0;
-  hi = 0;
-  readonly #access: Accessor;
-  readonly #walk: Subject;
-  readonly #cpu: Subject;
-  /** Result and rights of the last refusal. */
-  refused: AccessResult = AccessResult.Ok;
-  refusedRights = 0;
-  refusedWalk = false;
-  /** The debugger's view: the second stage is not asked for the leaf. */
-  looksOnly = false;
-
-  constructor(machine: Machine, plane: number) {
-    this.#access = machine.memory.access;
-    const subjects = planeSubjects(plane);
-    this.#walk = subjects.walk;
-    this.#cpu = subjects.cpu;
-  }
-
-  read(gpa: number, bytes: number): number {
-    const result = bytes === 8 ? this.#access.readU64(this.#walk, gpa) : this.#access.readU32(this.#walk, gpa);
-    if (result !== AccessResult.Ok) return this.#refuse(result, Right.Read, true);
-    this.lo = this.#access.lo;
-    this.hi = bytes === 8 ? this.#access.hi : 0;
-    return TableStatus.Ok;
-  }
-
-  compareAndSwap(gpa: number, bytes: number, oldLo: number, oldHi: number, newLo: number, newHi: number): number {
-    const wide = bytes === 8;
-    const seen = wide ? this.#access.readU64(this.#walk, gpa) : this.#access.readU32(this.#walk, gpa);
-    if (seen !== AccessResult.Ok) return this.#refuse(seen, Right.Read, true);
-    if (this.#access.lo !== oldLo >>> 0 || (wide && this.#access.hi !== oldHi >>> 0)) return TableStatus.Changed;
-    const result = wide ? this.#access.writeU64(this.#walk, gpa, newLo, newHi) : this.#access.writeU32(this.#walk, gpa, newLo);
-    return result === AccessResult.Ok ? TableStatus.Ok : this.#refuse(result, Right.Write, true);
-  }
-
-  leaf(gpa: number, access: Access, userPage: boolean): number {
-    if (this.looksOnly) return TableStatus.Ok;
-    const right = access === Access.Fetch ? (userPage ? Right.ExecUser : Right.ExecSupervisor) : access === Access.Write || access === Access.ShadowWrite ? Right.Write : Right.Read;
-    const result = this.#access.check(this.#cpu, gpa, 1, right);
-    // No memory there is for the bus to answer, not for the second stage.
-    return result === AccessResult.Ok || result === AccessResult.Absent ? TableStatus.Ok : this.#refuse(result, right, false);
-  }
-
-  #refuse(result: AccessResult, rights: number, isWalk: boolean): number {
-    this.refused = result;
-    this.refusedRights = rights;
-    this.refusedWalk = isWalk;
-    return TableStatus.Refused + result;
-  }
-
-  describe(info: MemoryFaultInfo): void {
-    this.#access.describe(info, this.refusedWalk ? this.#walk : this.#cpu, this.refused, this.refusedRights);
-  }
-}
 
 /** Page walks of one plane context; everything is preallocated. The result is borrowed until the next walk. */
 export class PlaneWalker {
   readonly #machine: Machine;
   readonly #context: PlaneContext;
-  readonly #tables: PlaneTables;
+  readonly #tables: GuestTables;
   readonly #input: WalkInput;
   readonly #out = new WalkResult();
 
   constructor(machine: Machine, context: PlaneContext, model: AddressModel) {
     this.#machine = machine;
     this.#context = context;
-    this.#tables = new PlaneTables(machine, context.plane);
+    this.#tables = new GuestTables(machine.memory.access, machine.memory.subjects[context.plane]!);
     this.#input = new WalkInput(model);
   }
 
@@ -99,23 +41,27 @@ export class PlaneWalker {
     input.access = access;
     input.privilege = privilege;
     input.setFlags = true;
-    walk(this.#tables, input, this.#out);
-    return this.#out;
+    const out = this.#out;
+    walk(this.#tables, input, out);
+    // No memory at the leaf is for the bus to answer, not for the second stage.
+    if (out.kind === WalkKind.Stage2 && !out.isWalk && refusalOf(out.status) === AccessResult.Absent) out.kind = WalkKind.Mapped;
+    return out;
   }
 
   /** Looks an address up for the VMM: no right is checked, no flag set. */
   translate(linear: bigint): Translation {
     this.#load();
-    this.#tables.looksOnly = true;
-    try {
-      return translate(this.#tables, this.#input, this.#out, linear);
-    } finally {
-      this.#tables.looksOnly = false;
-    }
+    return translate(this.#tables, this.#input, this.#out, linear);
   }
 
   /** Writes the refusal of the last walk into a memory-fault record. */
   describeRefusal(info: MemoryFaultInfo): void {
-    this.#tables.describe(info);
+    const { memory } = this.#machine;
+    const { plane } = this.#context;
+    const out = this.#out;
+    const subjects = memory.subjects[plane]!;
+    const isWrite = out.stage2Access === Access.Write || out.stage2Access === Access.ShadowWrite;
+    const rights = out.stage2Access === Access.Fetch ? (out.userPage ? Right.ExecUser : Right.ExecSupervisor) : isWrite ? Right.Write : Right.Read;
+    memory.access.describe(info, out.isWalk ? subjects.walk : subjects.cpu, refusalOf(out.status), rights);
   }
 }

@@ -1,4 +1,4 @@
-import { AccessResult, MemoryFaultInfo, type CpuExit, type Machine, type PlaneContext, type PlaneSubjects, planeSubjects, Right } from '@vmplanes/engine';
+import { AccessResult, MemoryFaultInfo, type CpuExit, type Machine, type PlaneContext, type PlaneSubjects, Right } from '@vmplanes/engine';
 import { ApicMode, ApicReg } from '../apic/index.ts';
 import type { X86Arch } from '../arch/x86-arch.ts';
 import { RegisterKey, type X86ExitRecords } from '../exits.ts';
@@ -22,7 +22,6 @@ export class StepRunner {
   readonly #machine: Machine;
   readonly #arch: X86Arch;
   readonly #records: X86ExitRecords;
-  readonly #subjects: readonly PlaneSubjects[] = Array.from({ length: 16 }, (_, p) => planeSubjects(p));
   readonly #memoryFault = { kind: 'memoryFault' as const, key: 0, info: new MemoryFaultInfo() };
   readonly #one = new Uint8Array(1);
   /** What the last jumpIf, loop or expect decided. */
@@ -199,7 +198,7 @@ export class StepRunner {
     const page = this.#arch.apicOf(context).pageAddress;
     if (page >= 0 && gpa >= page && gpa < page + 4096) return this.#anyMmio(step, gpa, isWrite);
     const { memory } = this.#machine;
-    const subject = this.#subjects[context.plane]!.cpu;
+    const subject = memory.subjects[context.plane]!.cpu;
     const result = this.#move(step, gpa, right, subject);
     if (result === AccessResult.Ok) {
       if (step.op === Op.Read) this.#intoRax(context, step.size);
