@@ -248,9 +248,12 @@ export class Machine extends ObservedEmitter<MachineEvents> {
 
   // -- events --------------------------------------------------------------------------------------------------------
 
-  /** An event source stored an event. Called after it was stored, never before. */
-  accepted(context: PlaneContext, maskable: boolean): void {
-    context.edges++;
+  /**
+   * An event source stored an event. Called after it was stored, never before.
+   * @param isNew - false when the same event was pending already: it is no new edge.
+   */
+  accepted(context: PlaneContext, maskable: boolean, isNew = true): void {
+    if (isNew) context.edges++;
     this.rule.accepted(context, maskable);
     this.hooks.trace?.accepted(context, maskable);
     if (this.observed) this.emit('event-accepted', { vp: context.vp.index, plane: context.plane, pending: context.vp.pending });

@@ -1,5 +1,5 @@
 import { type Arena, type Machine, type PlaneContext } from '@vmplanes/engine';
-import { AcceptResult, ApicEvent, type ApicClock, type DeliveryMode, Extra, InterruptRouter, LocalApic, type LocalApicPort, type MessageSink, RegisterRules, sendMsi } from '../apic/index.ts';
+import { AcceptResult, ApicEvent, type ApicClock, type DeliveryMode, InterruptRouter, LocalApic, type LocalApicPort, type MessageSink, RegisterRules, sendMsi } from '../apic/index.ts';
 import { X86 } from '../state/layout.ts';
 import type { X86Arch } from './x86-arch.ts';
 import { encodeMessage } from './x86-events.ts';
@@ -70,36 +70,25 @@ export class ApicFabric implements MessageSink, LocalApicPort {
   accepted(apic: LocalApic, event: ApicEvent, merged: boolean): void {
     const context = this.#context(apic);
     if (!context) return;
-    if (merged) this.#machine.eventsChanged(context);
-    else this.#machine.accepted(context, event === ApicEvent.interrupt);
+    this.#machine.timersChanged(context);
+    this.#machine.accepted(context, event === ApicEvent.interrupt, !merged);
   }
   changed(apic: LocalApic): void {
     if (this.#building) return;
     const context = this.#context(apic);
     if (!context) return;
-    this.#mirrorBase(context, apic);
     this.#machine.timersChanged(context);
     this.#machine.eventsChanged(context);
   }
   mapChanged(apic: LocalApic): void {
     if (this.#building) return;
     this.router.mapChanged(apic);
-    const context = this.#context(apic);
-    if (context) this.#mirrorBase(context, apic);
   }
   sendIpi(apic: LocalApic, low: number, destination: number): void {
     this.router.sendCommand(apic, low, destination);
   }
   get eoiBroadcast(): ((apic: LocalApic, vector: number) => void) | null {
     return this.onEoi;
-  }
-
-  /** IA32_APIC_BASE belongs to the local APIC; the cell in the block is its copy for CPUID. */
-  #mirrorBase(context: PlaneContext, apic: LocalApic): void {
-    const { u32 } = this.#machine.arena;
-    const word = (context.base + X86.apicBase) >>> 2;
-    u32[word] = apic.block.get(Extra.baseLow);
-    u32[word + 1] = apic.block.get(Extra.baseHigh);
   }
 
   // -- messages ------------------------------------------------------------------------------------------------------

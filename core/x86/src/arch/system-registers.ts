@@ -61,7 +61,7 @@ export class SystemRegisters implements Stateful {
 
   /** CPUID of a plane with its dynamic bits; `out` receives EAX, EBX, ECX, EDX. */
   executeCpuid(context: PlaneContext, leaf: number, subleaf: number, out: Uint32Array): void {
-    executeCpuid(this.#arch.machine.arena, context.base, this.table(context.vp), this.overlays, leaf >>> 0, subleaf >>> 0, out);
+    executeCpuid(this.#arch.machine.arena, context.base, this.table(context.vp), this.overlays, leaf >>> 0, subleaf >>> 0, this.#arch.apicOf(context).isHardwareEnabled, out);
   }
 
   /** Answers a CPUID exit into the registers of the plane. */
