@@ -1,4 +1,4 @@
-import { HostError, type PlainRecord, type PlainState } from '@vmplanes/engine';
+import { HostError, type PlainRecord } from '@vmplanes/engine';
 import { type CompiledStep, compileStep, compileTable } from './compile.ts';
 import { isTable, type GeneratorScript, type Script, type ScriptArgs, type Step, type StepResult, type TableScript } from './steps.ts';
 
@@ -82,7 +82,7 @@ class GeneratorFrame implements Frame {
   }
 
   save(): PlainRecord {
-    return { vector: this.vector, results: this.#results as unknown as PlainState, yielded: [...this.#yielded] };
+    return { vector: this.vector, results: [...this.#results], yielded: [...this.#yielded] };
   }
 
   /** Feeds the saved results to a fresh generator and checks that it asks for the same steps. */
@@ -136,7 +136,7 @@ export class FrameMaker {
     const vector = state['vector'] as number;
     const frame = vector === MAIN ? this.main() : this.handler(vector);
     if (frame instanceof TableFrame) frame.pc = state['pc'] as number;
-    else if (frame instanceof GeneratorFrame) frame.replay(state['results'] as unknown as StepResult[], state['yielded'] as string[]);
+    else if (frame instanceof GeneratorFrame) frame.replay(state['results'] as StepResult[], state['yielded'] as string[]);
     else throw new HostError('BadSnapshot', `${this.script.id}: has no handler for vector ${vector}, the saved run was in one`);
     return frame;
   }
