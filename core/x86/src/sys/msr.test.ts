@@ -1,6 +1,6 @@
 import { Arena } from '@vmplanes/engine';
 import { beforeEach, describe, expect, it } from 'vitest';
-import { CONTEXT_SIZE } from '../state/layout.ts';
+import { CONTEXT_SIZE, isRegisterName, x86ContextLayout } from '../state/layout.ts';
 import { readRegister, writeRegister } from '../state/registers.ts';
 import { initializeContext } from '../state/reset.ts';
 import { buildCpuid, resolveCpuModel } from './cpu-models.ts';
@@ -70,6 +70,29 @@ describe('MSR rows', () => {
     expect(table.write(guest, index, value)).toBe(expected);
     if (expected !== 'unknown') expect(table.read(host, index)).toBe(after);
     else expect(table.read(guest, index)).toBe('unknown');
+  });
+
+  // SDM 4 Table 2-2 and APM2 Appendix A: index, cell of the context block.
+  it.each([
+    [0x3a, 'featureControl'], [0x3b, 'tscAdjust'], [0x48, 'specCtrl'], [0x8b, 'patchLevel'], [0x9e, 'smbase'], [0x174, 'sysenterCs'], [0x175, 'sysenterEsp'], [0x176, 'sysenterEip'],
+    [0x179, 'mcgCap'], [0x17a, 'mcgStatus'], [0x1a0, 'miscEnable'], [0x1d9, 'debugCtl'], [0x1db, 'lastBranchFrom'], [0x1dc, 'lastBranchTo'], [0x1dd, 'lastExceptionFrom'], [0x1de, 'lastExceptionTo'],
+    [0x200, 'mtrrPhysBase0'], [0x201, 'mtrrPhysMask0'], [0x202, 'mtrrPhysBase1'], [0x20e, 'mtrrPhysBase7'], [0x20f, 'mtrrPhysMask7'], [0x250, 'mtrrFix64k00000'], [0x258, 'mtrrFix16k80000'],
+    [0x259, 'mtrrFix16kA0000'], [0x268, 'mtrrFix4kC0000'], [0x269, 'mtrrFix4kC8000'], [0x26a, 'mtrrFix4kD0000'], [0x26b, 'mtrrFix4kD8000'], [0x26c, 'mtrrFix4kE0000'], [0x26d, 'mtrrFix4kE8000'],
+    [0x26e, 'mtrrFix4kF0000'], [0x26f, 'mtrrFix4kF8000'], [0x277, 'pat'], [0x2ff, 'mtrrDefType'], [0x6a0, 'uCet'], [0x6a2, 'sCet'], [0x6a4, 'pl0Ssp'], [0x6a5, 'pl1Ssp'], [0x6a6, 'pl2Ssp'],
+    [0x6a7, 'pl3Ssp'], [0x6a8, 'interruptSspTable'], [0xda0, 'xss'], [0xc000_0080, 'efer'], [0xc000_0081, 'star'], [0xc000_0082, 'lstar'], [0xc000_0083, 'cstar'], [0xc000_0084, 'sfmask'],
+    [0xc000_0100, 'fs.base'], [0xc000_0101, 'gs.base'], [0xc000_0102, 'kernelGsBase'], [0xc000_0103, 'tscAux'], [0xc001_0015, 'hwcr'], [0xc001_011f, 'virtSpecCtrl'],
+    [0xc001_1027, 'dr0Mask'], [0xc001_1019, 'dr1Mask'], [0xc001_101a, 'dr2Mask'], [0xc001_101b, 'dr3Mask'],
+  ] as const)('%i reads cell %s', (index, name) => {
+    writeRegister(arena, 0, name, 0x1234_5678_9abc_def0n);
+    expect(table.read(host, index)).toBe(0x1234_5678_9abc_def0n);
+    expect(table.lookup(index)?.cell).toBe(name);
+  });
+
+  it('give every MSR cell of the layout an index, but what has none', () => {
+    const reached = new Set(msrRows.map((r) => r.cell));
+    const cells = x86ContextLayout.registers.filter((r) => r.groups?.includes('msr')).map((r) => r.name).filter((n) => isRegisterName(n) && !reached.has(n));
+    // The offset and the ratio show in IA32_TIME_STAMP_COUNTER.
+    expect(cells).toEqual(['tscOffset', 'tscScale']);
   });
 
   it('hide what the model lacks, but not from the host', () => {
