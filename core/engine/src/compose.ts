@@ -26,5 +26,7 @@ export const installEngine = (scope: Scope, parts: EngineParts): Machine => {
   provideValue(scope, SchedulerPolicy, typeof parts.policy === 'string' ? new schedulerPolicies[parts.policy]() : parts.policy);
   provideValue(scope, PendingRule, typeof parts.rule === 'string' ? new pendingRules[parts.rule](hooks) : parts.rule(hooks));
   provide(scope, Machine.token, Machine);
-  return scope.resolve(Machine.token);
+  const machine = scope.resolve(Machine.token);
+  machine.scope = scope;
+  return machine;
 };

@@ -16,7 +16,7 @@ export { DeliverableRule, IrrRule, type PendingRuleName, pendingRules } from './
 export { HighestRunnablePolicy, highestPlane, LowestRunnablePolicy, lowestPlane, type SchedulerPolicyName, schedulerPolicies, UserspacePolicy } from './policies.ts';
 export { Arch, type Claim, type ContextPort, type Cpu, type EventBalance, type EventSource, PendingRule, type Personality, PERSONALITY_API, type PersonalityPlugin, type PlaneMeaning, type PreemptionPort, SchedulerPolicy, type SupportRow, type TracePort } from './ports.ts';
 export { Random } from './random.ts';
-export type { EntryRefusedPayload, MemoryFaultPayload, ShutdownPayload } from './run.ts';
+export { type DirtyRingFullPayload, type EntryRefusedPayload, type MemoryFaultPayload, type ShutdownPayload, watchKey } from './run.ts';
 export { type SchedulerStop, VpScheduler } from './scheduler.ts';
 export { type Snapshot, SNAPSHOT_VERSION } from './snapshot.ts';
 export type { PlainRecord, PlainState, Stateful } from './state.ts';

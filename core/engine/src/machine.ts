@@ -1,4 +1,4 @@
-import { component, inject, type Token, token } from '@vmplanes/di';
+import { component, createScope, inject, provideValue, type Scope, type Token, token } from '@vmplanes/di';
 import type { WaitCondition } from './answers.ts';
 import { Arena } from './arena.ts';
 import { ClaimTable } from './claims.ts';
@@ -16,7 +16,7 @@ import { Random } from './random.ts';
 import { RunLoop } from './run.ts';
 import { type SchedulerStop, VpScheduler } from './scheduler.ts';
 import { machineSnapshot, restoreMachine, type Snapshot } from './snapshot.ts';
-import type { PlainState, Stateful } from './state.ts';
+import type { PlainRecord, PlainState, Stateful } from './state.ts';
 import { copyShared } from './switch.ts';
 import { Activity, type Outcome, PlaneContext, Schedule, Vp } from './vp.ts';
 
@@ -50,6 +50,8 @@ export class Machine extends ObservedEmitter<MachineEvents> {
   readonly contextPorts: ContextPort[] = [];
   /** Runs after every event under `--check` and in tests. */
   checks: InvariantChecks | null = null;
+  /** The machine's own services; set by `installEngine`. */
+  scope: Scope = createScope();
   /** Machine time in ticks. */
   time = 0;
   /** VP whose slice is running; -1 between slices. */
@@ -75,12 +77,23 @@ export class Machine extends ObservedEmitter<MachineEvents> {
     this.arena = new Arena(new ArrayBuffer(arenaBytes(options, arch.layout.size)));
     const firstByte = align(options.maxVps * options.maxPlanes * arch.layout.size, PAGE_SIZE);
     this.memory = new GuestMemory(this.arena, { firstByte, frames: options.memoryBytes / PAGE_SIZE, maxPlanes: options.maxPlanes });
+    this.memory.observe({
+      permissionsChanged: (plane, first, count) => this.#tracePermissions(plane, first, count),
+      translationsRevoked: () => {},
+      frameRevoked: () => {},
+    });
     this.random = new Random(options.seed);
     this.claims = new ClaimTable(arch.exitKinds);
     this.sharing = new Sharing(arch.layout, this.meaning.sharing);
     this.#loop = new RunLoop(this);
     this.scheduler = new VpScheduler(this);
     arch.attach(this);
+  }
+
+  #tracePermissions(plane: number, first: number, count: number): void {
+    const { trace } = this.hooks;
+    if (trace === null) return;
+    this.memory.permissions[plane]!.forEachRange(first, count, (from, pages, rights) => trace.permission(plane, from, pages, rights));
   }
 
   // -- composition ---------------------------------------------------------------------------------------------------
@@ -140,6 +153,8 @@ export class Machine extends ObservedEmitter<MachineEvents> {
     const base = (vp.index * this.options.maxPlanes + plane) * this.arch.layout.size;
     const context = new PlaneContext(vp, plane, base);
     context.events = this.arch.createContext(context);
+    context.scope = createScope(this.scope);
+    provideValue(context.scope, PlaneContext.token, context);
     // Visible to lookups only when it is whole: a delivery in between finds no plane rather than half of one.
     this.hooks.preemption?.at('create:built', vp);
     vp.planes[plane] = context;
@@ -281,6 +296,27 @@ export class Machine extends ObservedEmitter<MachineEvents> {
   /** Delivers what the slice that just ended sent to other VPs. */
   flushOutbox(): void {
     if (!this.#outbox.isEmpty) this.#outbox.flush(this.#deliver);
+  }
+
+  /**
+   * Gives a plane the VMM's reply to its exit; the next run of that plane finishes the instruction with it, whatever
+   * other planes run in between.
+   * @throws {HostError} BadState when the plane waits for no reply.
+   */
+  reply(context: PlaneContext, reply: PlainRecord): void {
+    if (context.completion === null) throw new HostError('BadState', `VP ${context.vp.index} plane ${context.plane} waits for no reply`);
+    context.completion.reply = reply;
+    this.hooks.trace?.input(context.vp, 'reply', { plane: context.plane, reply });
+  }
+
+  /** Puts a plane back into its created state; `kind` is one of the architecture's reset names. */
+  resetPlane(context: PlaneContext, kind: string): void {
+    if (context.vp.running === context.plane) throw new HostError('BadState', `VP ${context.vp.index} plane ${context.plane} is running`);
+    this.arch.reset(context, kind);
+    context.completion = null;
+    context.wait = null;
+    this.rule.changed(context);
+    this.timersChanged(context);
   }
 
   // -- waiting -------------------------------------------------------------------------------------------------------

@@ -1,7 +1,7 @@
 import type { Answer, Completion, ExitPayload } from './answers.ts';
 import { HostError } from './errors.ts';
 import type { CpuExit, MemoryFaultExit } from './exits.ts';
-import type { MemoryFaultInfo } from './memory/memory-fault.ts';
+import { AccessResult, type MemoryFaultInfo } from './memory/index.ts';
 import type { Machine } from './machine.ts';
 import { Activity, Outcome, type PlaneContext, type Vp } from './vp.ts';
 
@@ -21,6 +21,14 @@ export interface EntryRefusedPayload extends ExitPayload {
   readonly reason: string;
 }
 
+/** The dirty ring of this VP is full: it must be harvested and reset before the VP can go on. */
+export interface DirtyRingFullPayload extends ExitPayload {
+  readonly kind: 'dirtyRingFull';
+}
+
+/** Key that a frame watcher releases to let the accesses it held go on. */
+export const watchKey = (watcherId: string): string => `watch:${watcherId}`;
+
 /** Keeps a step of the loop from being an outcome: go on with the next turn. */
 const CONTINUE = -1;
 
@@ -32,6 +40,7 @@ export class RunLoop {
   readonly #machine: Machine;
   readonly #fault: { kind: 'memoryFault'; info: MemoryFaultInfo } = { kind: 'memoryFault', info: null as never };
   readonly #shutdown: ShutdownPayload = { kind: 'shutdown' };
+  readonly #ringFull: DirtyRingFullPayload = { kind: 'dirtyRingFull' };
 
   constructor(machine: Machine) {
     this.#machine = machine;
@@ -50,9 +59,11 @@ export class RunLoop {
     if (selected < 0) return Outcome.Blocked;
     if (selected !== vp.current) m.switchPlane(vp, vp.plane(selected), 'selected');
     this.#publish(vp);
+    m.memory.dirty.currentVp = vp.index;
     try {
       return this.#loop(vp);
     } finally {
+      m.memory.dirty.currentVp = -1;
       const left = vp.context;
       vp.running = -1;
       m.rule.leave(left);
@@ -116,6 +127,10 @@ export class RunLoop {
       }
       const budget = this.#budget(vp);
       if (budget <= 0) return Outcome.Slice;
+      if (m.memory.dirty.isRingFull(vp.index)) {
+        vp.exit = this.#ringFull;
+        return this.#vmExit(vp);
+      }
       const refusal = m.entering(context);
       if (refusal !== null) {
         vp.exit = { kind: 'entryRefused', plane: context.plane, reason: refusal } as EntryRefusedPayload;
@@ -187,6 +202,7 @@ export class RunLoop {
   #route(vp: Vp, context: PlaneContext, exit: CpuExit): Outcome | typeof CONTINUE {
     const m = this.#machine;
     if (exit.kind === 'budget') return CONTINUE;
+    if (exit.kind === 'memoryFault' && (exit as MemoryFaultExit).info.result === AccessResult.Held) return this.#hold(vp, context);
     const owner = m.claims.find(exit.kind, exit.key);
     if (owner !== null) return this.#apply(vp, context, owner.handle(context, exit), exit.kind !== 'halt');
     switch (exit.kind) {
@@ -205,6 +221,14 @@ export class RunLoop {
       default:
         return this.#apply(vp, context, m.arch.unclaimed(context, exit), true);
     }
+  }
+
+  /** A watcher of a frame holds the access: the instruction runs again once it releases its key. */
+  #hold(vp: Vp, context: PlaneContext): Outcome | typeof CONTINUE {
+    const m = this.#machine;
+    const key = watchKey(m.memory.watches.heldBy ?? '');
+    m.hold(key);
+    return this.#apply(vp, context, vp.replies.wait({ kind: 'key', key }), true);
   }
 
   /** @param pends - the exiting instruction has not retired yet, so an answer that finishes it must retire it. */

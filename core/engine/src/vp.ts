@@ -1,3 +1,4 @@
+import { type Scope, type Token, token } from '@vmplanes/di';
 import { type Completion, type ExitPayload, Replies, type WaitCondition } from './answers.ts';
 import { HostError } from './errors.ts';
 import { MAX_PLANES, type PlaneId, type PlaneMask, type VpIndex } from './ids.ts';
@@ -14,6 +15,7 @@ export const activityNames = ['running', 'halted', 'wait-for-SIPI', 'held'] as c
 
 /** One plane of one virtual processor: its register block, its events and what it does. */
 export class PlaneContext {
+  static readonly token: Token<PlaneContext> = token<PlaneContext>('PlaneContext');
   schedule: Schedule = Schedule.Stopped;
   activity: Activity = Activity.Running;
   /** Set while {@link activity} is Held. */
@@ -29,6 +31,8 @@ export class PlaneContext {
   /** Machine ticks this plane's clock reads ahead of machine time. */
   clockOffset = 0;
   events!: EventSource;
+  /** Services of this plane: below the machine's scope; resolved when the plane is made, never while it runs. */
+  scope!: Scope;
 
   /** @param base - byte offset of the register block in the arena. */
   constructor(

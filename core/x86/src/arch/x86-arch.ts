@@ -98,9 +98,6 @@ export class X86Arch implements Arch {
     resetContext(this.#machine.arena, context.base, kind as ResetKind, this.#resetParameters(context.vp.index === 0));
     if (kind === 'powerOn') this.apicOf(context).reset();
     context.activity = context.vp.index === 0 || context.plane !== 0 ? Activity.Running : Activity.WaitForSipi;
-    context.completion = null;
-    context.wait = null;
-    this.#machine.eventsChanged(context);
   }
 
   #partsOf(context: PlaneContext): PlaneParts {
