@@ -1,4 +1,5 @@
 import { MAX_PLANES, MAX_VPS, pendingRules, type PlainRecord, schedulerPolicies } from '@vmplanes/engine';
+import { cpuModels } from '@vmplanes/x86';
 import { z } from 'zod';
 import { MEMORY_SIZE_PATTERN } from './sizes.ts';
 
@@ -40,11 +41,12 @@ export const guestSettings = {
   vps: z.int().min(1).max(MAX_VPS).optional().describe('Virtual processors.'),
   planes: z.int().min(1).max(MAX_PLANES).optional().describe('Planes that a virtual processor may have: plane ids are below it.'),
   startPlanes: z.array(z.int().min(0).max(MAX_PLANES - 1)).min(1).optional().describe('Planes that exist on every virtual processor from the start. Plane 0 always does.'),
+  startVps: z.enum(['boot', 'all']).optional().describe('`boot`: processors other than 0 wait for the start-up signal; `all`: plane 0 of each runs at once.'),
   memory: z
     .union([z.int().min(4096).multipleOf(4096), z.string().regex(MEMORY_SIZE_PATTERN)])
     .optional()
     .describe('Guest memory: bytes, a multiple of 4096, or a text such as "16MiB".'),
-  cpuModel: z.string().min(1).optional().describe('CPU model that CPUID and the MSRs present.'),
+  cpuModel: z.enum(namesOf(Object.fromEntries(cpuModels.map((m) => [m.name, m])))).optional().describe('CPU model that CPUID and the MSRs present.'),
   policy: z.enum(namesOf(schedulerPolicies)).optional().describe('Which plane of a virtual processor runs. Default: what the personality that gives planes their meaning asks for.'),
   rule: z.enum(namesOf(pendingRules)).optional().describe('What makes a plane count as having pending events.'),
   quantum: z.int().min(1).max(2 ** 40).optional().describe('Machine ticks of one scheduling round.'),
