@@ -93,6 +93,7 @@ describe('FXSAVE images', () => {
     const xmm8 = readRegister(arena, base, 'xmm8');
     expect(loadFxsave(arena, base, image, 0, Fx32)).toBe('ok');
     expect([readRegister(arena, base, 'x87.rip'), readRegister(arena, base, 'x87.cs'), readRegister(arena, base, 'x87.ds')]).toEqual([0x3344_5566n, 0x23n, 0x2bn]);
+    expect(readRegister(arena, base, 'x87.dp')).toBe(0x99aa_bbccn);
     expect(readRegister(arena, base, 'xmm8')).toBe(xmm8);
     expect(loadFxsave(arena, base, image, 0, Fx32Long)).toBe('ok');
     expect(readRegister(arena, base, 'xmm8')).not.toBe(xmm8);
@@ -119,6 +120,17 @@ describe('FXSAVE images', () => {
 });
 
 describe('XSAVE images', () => {
+  // SDM 1 §13.1, §13.6: one register of each component in turn.
+  it.each([['x87.dp', 1], ['st3', 1], ['xmm15', 2], ['ymmHigh9', 4], ['pkru', 0x200], ['pl3Ssp', 0x800], ['uCet', 0x800], ['pl2Ssp', 0x1000]] as const)('count %s as use of component mask %i', (name, mask) => {
+    expect(xinuse(arena, base)).toBe(0);
+    writeRegister(arena, base, name, 1n);
+    expect(xinuse(arena, base)).toBe(mask);
+  });
+
+  it('number the components as XCR0 and IA32_XSS do', () => {
+    expect(Xfeature).toEqual({ x87: 1, sse: 2, avx: 4, pkru: 0x200, cetUser: 0x800, cetSupervisor: 0x1000 });
+  });
+
   it('has the sizes and offsets of CPUID leaf 0DH', () => {
     expect([3, 7, 0x203].map(standardSize)).toEqual([576, 832, 0xa88]);
     expect([3, 7, 0x207, 0x203, 0x1803].map(compactedSize)).toEqual([576, 832, 840, 584, 616]);
@@ -242,7 +254,7 @@ describe('XSAVE images of the machine monitor', () => {
     expect([readRegister(arena, base, 'pkru'), readRegister(arena, base, 'xmm0')]).toEqual([0xaaaa_aaaan, 0x1234_5678n]);
   });
 
-  it.each([[512, 0x08, 'component'], [513, 0x10, 'component'], [519, 0x80, 'component'], [520, 1, 'header'], [575, 1, 'header'], [26, 1, 'mxcsr']] as const)('with byte %i = %#x are refused: %s', (at, value, expected) => {
+  it.each([[512, 0x08, 'component'], [516, 1, 'component'], [513, 0x10, 'component'], [519, 0x80, 'component'], [520, 1, 'header'], [575, 1, 'header'], [26, 1, 'mxcsr']] as const)('with byte %i = %#x are refused: %s', (at, value, expected) => {
     fill();
     const image = new Uint8Array(4096);
     exportXsave(arena, base, image, ALL);
@@ -258,6 +270,8 @@ describe('XSAVE images of the machine monitor', () => {
     expect(importXsave(arena, base, image, 3)).toBe('component');
     expect(importXsave(arena, base, image.subarray(0, 831), 7)).toBe('short');
     expect(importXsave(arena, base, image.subarray(0, 575), 7)).toBe('short');
+    image[512] = 0;
+    expect(importXsave(arena, base, image.subarray(0, 576), 7)).toBe('ok');
   });
 });
 
@@ -275,6 +289,33 @@ describe('save-area fields', () => {
     clearFpu();
     expect(loadFpuArea(arena, base, page, 0)).toBe('ok');
     expect(block()).toEqual(before);
+  });
+
+  // APM2 Appendix B Table B-4: [byte offset, bytes, cell, value of the cell].
+  it.each([
+    [0x400, 8, 'x87.dp', 0x1122_3344_5566_7788n], [0x408, 4, 'mxcsr', 0x5fc0n], [0x418, 8, 'x87.rip', 0x8877_6655_4433_2211n], [0x414, 2, 'x87.ds', 0xabcdn], [0x416, 2, 'x87.cs', 0xdcban],
+    [0x470, 16, 'xmm0', 0x0102_0304_0506_0708_090a_0b0c_0d0e_0f10n], [0x560, 16, 'xmm15', 0xf00dn], [0x570, 16, 'ymmHigh0', 0xbeefn], [0x660, 16, 'ymmHigh15', 1n << 127n],
+  ] as const)('hold at %i, %i bytes, cell %s', (offset, size, name, value) => {
+    writeRegister(arena, base, name, value);
+    const page = new Uint8Array(0x1000);
+    saveFpuArea(arena, base, page, 0);
+    const found = [...page.subarray(offset, offset + size)].reduceRight((sum, b) => (sum << 8n) | BigInt(b), 0n);
+    expect(found).toBe(value);
+    writeRegister(arena, base, name, 0n);
+    expect(loadFpuArea(arena, base, page, 0)).toBe('ok');
+    expect(readRegister(arena, base, name)).toBe(value);
+  });
+
+  it('hold control, status, tag and opcode words', () => {
+    writeRegister(arena, base, 'x87.environment', 0x0765_0000_3804_0363n);
+    const page = new Uint8Array(0x1000);
+    saveFpuArea(arena, base, page, 0);
+    const view = new DataView(page.buffer);
+    // No register in use: all tags 11.
+    expect([view.getUint16(0x40c, true), view.getUint16(0x40e, true), view.getUint16(0x410, true), view.getUint16(0x412, true)]).toEqual([0xffff, 0x3804, 0x0363, 0x0765]);
+    // An exception that is not masked sets the summary bits when the state is loaded.
+    expect(loadFpuArea(arena, base, page, 0)).toBe('ok');
+    expect(readRegister(arena, base, 'x87.environment')).toBe(0x0765_0000_b884_0363n);
   });
 
   it('read tags 0 and 5555H alike, FFFFH as empty', () => {

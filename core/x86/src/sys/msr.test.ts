@@ -138,6 +138,8 @@ describe('MSR rows', () => {
     const idle = { read: () => 0n, write: () => 'ok' as const };
     expect(() => own.claim({ owner: 'x', first: 0x8ff, last: 0x900, ...idle })).toThrow(/claimed by apic and by x/);
     expect(() => own.claim({ owner: 'x', first: 0xc000_0000, last: 0xc000_0080, ...idle })).toThrow(/claimed by IA32_EFER and by x/);
+    own.claim({ owner: 'one', first: 0x4000_0000, last: 0x4000_0000, ...idle });
+    expect([own.read(guest, 0x4000_0000), own.read(guest, 0x4000_0001)]).toEqual([0n, 'unknown']);
     expect(() => own.claim({ owner: 'x', first: 1, last: 0, ...idle })).toThrow(/ends before/);
     expect(() => new MsrTable([msrRows[0]!, msrRows[0]!])).toThrow(/declared twice/);
     expect(() => new MsrTable([{ index: 1, name: 'x', spec: '', scope: 'vm', access: 'rw' }])).toThrow(/neither/);
