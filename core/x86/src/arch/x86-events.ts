@@ -1,5 +1,5 @@
 import { Activity, type EventBalance, type EventSource, type Machine, type PlainState, type PlaneContext } from '@vmplanes/engine';
-import { AcceptResult, ApicEvent, type DeliveryMode, type EventCounts, type LocalApic, type LocalApicState } from '../apic/index.ts';
+import { acceptCoded, AcceptResult, ApicEvent, type DeliveryMode, type LocalApic, type LocalApicState, readTotals } from '../apic/index.ts';
 import { X86 } from '../state/layout.ts';
 import { resetContext, type ResetParameters } from '../state/reset.ts';
 
@@ -7,10 +7,9 @@ const IF = 1 << 9;
 const bit = (event: ApicEvent): number => 1 << event;
 const MASKABLE = bit(ApicEvent.interrupt) | bit(ApicEvent.extInt);
 const START = bit(ApicEvent.init) | bit(ApicEvent.sipi);
-const classes = Object.values(ApicEvent);
 
-/** The message codes of {@link EventSource.deliver}: a delivery mode, a vector, the level and the trigger mode in one number. */
-export const encodeMessage = (mode: DeliveryMode, vector: number, level: boolean, isLevel: boolean): number => mode | (vector << 8) | (level ? 1 << 16 : 0) | (isLevel ? 1 << 17 : 0);
+/** The message codes of {@link EventSource.deliver}: the layout of the low word of an interrupt command. @spec SDM 3A §10.6.1 */
+export const encodeMessage = (mode: DeliveryMode, vector: number, isAssert: boolean, isLevel: boolean): number => vector | (mode << 8) | (isAssert ? 1 << 14 : 0) | (isLevel ? 1 << 15 : 0);
 
 /**
  * The events of one x86 plane context: what its local APIC holds, gated by what the context says of interrupt flag,
@@ -108,21 +107,11 @@ export class X86Events implements EventSource {
   }
 
   deliver(code: number): number {
-    const result = this.apic.accept((code & 7) as DeliveryMode, (code >>> 8) & 0xff, (code & (1 << 16)) !== 0, (code & (1 << 17)) !== 0);
-    return result === AcceptResult.accepted ? 1 : 0;
+    return acceptCoded(this.apic, code) === AcceptResult.accepted ? 1 : 0;
   }
 
   balance(): EventBalance {
-    const sum = { accepted: 0, delivered: 0, merged: 0, pending: 0, discarded: 0 };
-    for (const event of classes) {
-      const c: EventCounts = this.apic.counts(event);
-      sum.accepted += c.accepted;
-      sum.delivered += c.delivered;
-      sum.merged += c.merged;
-      sum.pending += c.pending;
-      sum.discarded += c.discarded;
-    }
-    return sum;
+    return readTotals(this.apic.block);
   }
 
   save(): PlainState {
