@@ -208,7 +208,15 @@ export class Machine extends ObservedEmitter<MachineEvents> {
     vp.current = to.plane;
     vp.statistics.switches++;
     this.hooks.trace?.switched(vp, from.plane, to.plane, reason);
+    const ports = this.contextPorts;
+    for (let i = 0; i < ports.length; i++) ports[i]!.switched?.(from, to, reason);
     if (this.observed) this.emit('plane-switch', { vp: vp.index, from: from.plane, to: to.plane, reason, time: this.timeOf(vp) });
+  }
+
+  /** Tells the context ports of a turn of the run loop. */
+  turn(context: PlaneContext): void {
+    const ports = this.contextPorts;
+    for (let i = 0; i < ports.length; i++) ports[i]!.turn?.(context);
   }
 
   /** Tells the context ports of an entry. @returns null, or the first refusal. */

@@ -179,8 +179,12 @@ export interface SupportRow {
   readonly note?: string;
 }
 
-/** Called at every exit from and entry to a context. Guarded by a length test: no port, no cost. */
+/** Called around the runs of contexts. Guarded by a length test: no port, no cost. */
 export interface ContextPort {
+  /** On every turn of the run loop, after timers and before anything blocks: whatever must be looked at while the plane waits, too. */
+  turn?(context: PlaneContext): void;
+  /** The VP went from one plane to another: shared registers have moved, `to` is the current plane. */
+  switched?(from: PlaneContext, to: PlaneContext, reason: string): void;
   /** @param cause - kind of the exit that ended the run of this context, or the reason of the switch. */
   left?(context: PlaneContext, cause: string): void;
   /** @returns null to let it enter, or the name of the refusal. */

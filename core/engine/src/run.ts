@@ -98,6 +98,7 @@ export class RunLoop {
       if (context.completion !== null) this.#complete(context, context.completion);
       if (vp.immediateExit) return Outcome.Interrupted;
       if (m.timeOf(vp) >= vp.deadline) m.expireTimers(vp);
+      m.turn(context);
       const several = (vp.existing & (vp.existing - 1)) !== 0;
       if (several) {
         if (checkFirst) {

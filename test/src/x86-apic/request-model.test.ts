@@ -56,7 +56,7 @@ class Subject {
 
   constructor(at = 0, arena = new Arena(new ArrayBuffer(LOCAL_APIC_BYTES * 2))) {
     const look = (apic: LocalApic) => void (this.believed = apic.hasDeliverable());
-    const port = { accepted: look, changed: look, mapChanged: () => {}, sendIpi: () => {}, eoiBroadcast: (_: LocalApic, vector: number) => void this.broadcasts.push(vector) };
+    const port = { accepted: look, changed: look, mapChanged: () => {}, sendIpi: () => {}, ended: () => {}, eoiBroadcast: (_: LocalApic, vector: number) => void this.broadcasts.push(vector) };
     const clock = { now: () => this.time, ticksAtTsc: (low: number, high: number) => high * 2 ** 32 + low };
     this.apic = new LocalApic(VpIndex(0), PlaneId(0), arena, at, defaultApicConfig, clock, port);
     this.apic.powerUp(0, true);

@@ -22,6 +22,7 @@ export class ApicBench {
     accepted: (apic: LocalApic, event: number, merged: boolean) => void this.log.push(`${apic.vp}: accepted ${event}${merged ? ' merged' : ''}`),
     changed: (apic: LocalApic) => void this.log.push(`${apic.vp}: changed`),
     mapChanged: (apic: LocalApic) => void this.log.push(`${apic.vp}: map`),
+    ended: (): void => undefined,
     sendIpi: (apic: LocalApic, low: number, destination: number) => void this.log.push(`${apic.vp}: ipi ${low.toString(16)} to ${destination.toString(16)}`),
     eoiBroadcast: (apic: LocalApic, vector: number) => void this.log.push(`${apic.vp}: eoi ${vector}`),
   };

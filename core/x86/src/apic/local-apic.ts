@@ -22,6 +22,8 @@ export interface LocalApicPort {
   mapChanged(apic: LocalApic): void;
   /** The guest wrote an interrupt command. @param low - low word. @param destination - id in the width of the mode. */
   sendIpi(apic: LocalApic, low: number, destination: number): void;
+  /** A vector left service, by EOI of the guest or of its owner. */
+  ended(apic: LocalApic, vector: number): void;
   /** A level-triggered vector ended and the broadcast is not suppressed; null where nothing listens. */
   readonly eoiBroadcast: ((apic: LocalApic, vector: number) => void) | null;
 }
@@ -338,6 +340,7 @@ export class LocalApic {
     if (block.test(ApicReg.tmr, vector) && (block.get(ApicReg.svr) & Svr.suppressEoiBroadcast) === 0) this.port.eoiBroadcast?.(this, vector);
     this.vectors.ended(vector);
     this.port.changed(this);
+    this.port.ended(this, vector);
     return vector;
   }
 

@@ -33,6 +33,12 @@ export class ApicFabric implements MessageSink, LocalApicPort {
   readonly router = new InterruptRouter(this);
   /** Hears the end of level-triggered vectors; for an I/O APIC. */
   onEoi: ((apic: LocalApic, vector: number) => void) | null = null;
+  /** Lets a guest interface refuse a message before it reaches the APIC of (vp, plane); null lets all pass. */
+  filter: ((vp: number, plane: number, mode: DeliveryMode) => boolean) | null = null;
+  /** A plane took a vector: it is in service and about to be injected. Its owner may end it at once. */
+  onTaken: ((apic: LocalApic, vector: number) => void) | null = null;
+  /** A vector left service. */
+  onEnded: ((apic: LocalApic, vector: number) => void) | null = null;
   readonly #machine: Machine;
   readonly #arch: X86Arch;
   readonly #rules: RegisterRules;
@@ -84,6 +90,9 @@ export class ApicFabric implements MessageSink, LocalApicPort {
     if (this.#building) return;
     this.router.mapChanged(apic);
   }
+  ended(apic: LocalApic, vector: number): void {
+    this.onEnded?.(apic, vector);
+  }
   sendIpi(apic: LocalApic, low: number, destination: number): void {
     this.router.sendCommand(apic, low, destination);
   }
@@ -95,6 +104,7 @@ export class ApicFabric implements MessageSink, LocalApicPort {
 
   deliver(vp: number, plane: number, mode: DeliveryMode, vector: number, isAssert: boolean, isLevel: boolean): AcceptResult {
     const m = this.#machine;
+    if (this.filter !== null && !this.filter(vp, plane, mode)) return AcceptResult.refused;
     if (m.activeVp >= 0 && m.activeVp !== vp) {
       m.send(vp, plane, encodeMessage(mode, vector, isAssert, isLevel), 0);
       return AcceptResult.accepted;

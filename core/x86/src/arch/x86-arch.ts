@@ -82,12 +82,14 @@ export class X86Arch implements Arch {
     const at = (vp.index * m.options.maxPlanes + plane) * LOCAL_APIC_BYTES;
     const apic = this.#fabric.createApic(context, this.#apicArena, at);
     this.#parts[vp.index * 16 + plane] = { apic, walker: new PlaneWalker(m, context, this.registers.addressModel) };
-    const events = new X86Events(m, context, apic, () => this.#resetParameters(isBsp));
+    const events = new X86Events(m, context, apic, () => this.#resetParameters(isBsp), this.#taken);
     // The first plane of an application processor waits to be started; further planes are started by whoever enables them.
     context.activity = isBsp || plane !== 0 ? Activity.Running : Activity.WaitForSipi;
     if (plane !== 0) apic.latches.setWaitingForSipi(false);
     return events;
   }
+
+  readonly #taken = (apic: LocalApic, vector: number): void => this.#fabric.onTaken?.(apic, vector);
 
   #resetParameters(isBsp: boolean): { readonly isBsp: boolean; readonly signature: number; readonly mxcsrMask: number } {
     const { signature, mxcsrMask } = this.registers.features;

@@ -21,6 +21,7 @@ export class X86Events implements EventSource {
     readonly context: PlaneContext,
     readonly apic: LocalApic,
     readonly resetParameters: () => ResetParameters,
+    readonly taken: (apic: LocalApic, vector: number) => void,
   ) {}
 
   #cell(offset: number): number {
@@ -68,7 +69,9 @@ export class X86Events implements EventSource {
       this.#setCell(X86['nmi.blocked'], 1);
       this.machine.eventsChanged(this.context);
     } else if ((set & bit(ApicEvent.interrupt)) !== 0) {
-      this.#inject(this.apic.acknowledge());
+      const vector = this.apic.acknowledge();
+      this.#inject(vector);
+      this.taken(this.apic, vector);
     }
   }
 
