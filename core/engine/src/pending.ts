@@ -88,11 +88,12 @@ export class DeliverableRule implements PendingRule {
     this.#recompute(context);
   }
   enter(context: PlaneContext): void {
+    // Nothing to compute: whatever changed while the plane did not run was announced.
     this.hooks.preemption?.at('enter:published', context.vp);
-    this.#recompute(context);
   }
   leave(context: PlaneContext): void {
     this.hooks.preemption?.at('leave:unpublished', context.vp);
+    // Its own instructions may have changed what it can take (blocking of unmaskable events) without a word.
     this.#recompute(context);
   }
   due(context: PlaneContext): PlaneMask {
