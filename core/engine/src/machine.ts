@@ -11,7 +11,7 @@ import type { InvariantChecks } from './invariants.ts';
 import { GuestMemory } from './memory/guest-memory.ts';
 import { ObservedEmitter } from './observed-emitter.ts';
 import { Outbox } from './outbox.ts';
-import { Arch, type ContextPort, type Cpu, PendingRule, type Personality, type PlaneMeaning, SchedulerPolicy } from './ports.ts';
+import { Arch, type ContextPort, type Cpu, PendingRule, type Personality, type PlaneMeaning, SchedulerPolicy, type TimerPort } from './ports.ts';
 import { Random } from './random.ts';
 import { RunLoop } from './run.ts';
 import { type SchedulerStop, VpScheduler } from './scheduler.ts';
@@ -48,6 +48,7 @@ export class Machine extends ObservedEmitter<MachineEvents> {
   readonly personalities: Personality[] = [];
   readonly vps: Vp[] = [];
   readonly contextPorts: ContextPort[] = [];
+  readonly timerPorts: TimerPort[] = [];
   /** Runs after every event under `--check` and in tests. */
   checks: InvariantChecks | null = null;
   /** The machine's own services; set by `installEngine`. */
@@ -250,7 +251,9 @@ export class Machine extends ObservedEmitter<MachineEvents> {
     const now = this.timeOf(vp);
     for (let p = 0; p < MAX_PLANES; p++) {
       const context = vp.planes[p];
-      if (context && context.events.deadline() <= now) context.events.expire(now);
+      if (!context) continue;
+      if (context.events.deadline() <= now) context.events.expire(now);
+      for (const port of this.timerPorts) if (port.deadline(context) <= now) port.expire(context, now);
     }
     this.#refreshDeadline(vp);
   }
@@ -264,7 +267,9 @@ export class Machine extends ObservedEmitter<MachineEvents> {
     let nearest = Number.POSITIVE_INFINITY;
     for (let p = 0; p < MAX_PLANES; p++) {
       const context = vp.planes[p];
-      if (context) nearest = Math.min(nearest, context.events.deadline());
+      if (!context) continue;
+      nearest = Math.min(nearest, context.events.deadline());
+      for (let i = 0; i < this.timerPorts.length; i++) nearest = Math.min(nearest, this.timerPorts[i]!.deadline(context));
     }
     vp.deadline = nearest;
   }

@@ -191,6 +191,14 @@ export interface ContextPort {
   entering?(context: PlaneContext): string | null;
 }
 
+/** Timers of a plane beside those of its event source: due times count for the VP's next deadline. */
+export interface TimerPort {
+  /** Machine time of the earliest timer of this plane, in ticks; Infinity without one. */
+  deadline(context: PlaneContext): number;
+  /** Acts on every timer due at `now`, whether or not the plane runs. */
+  expire(context: PlaneContext, now: number): void;
+}
+
 /** Sees every arrow of the flow of one event. All arguments are borrowed. */
 export interface TracePort {
   entered(context: PlaneContext): void;
