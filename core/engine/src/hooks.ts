@@ -26,6 +26,8 @@ export interface MachineOptions {
   readonly seed: number;
   /** `first`: events of other planes are looked at before anything blocks; `entry`: only on the way into the guest. */
   readonly eventCheck: 'first' | 'entry';
+  /** Whose timers become events when they are due: those of all planes of a VP, or only of its current plane. */
+  readonly timers: 'all' | 'running';
 }
 export const MachineOptions: Token<MachineOptions> = token<MachineOptions>('MachineOptions');
 
@@ -39,4 +41,5 @@ export const defaultMachineOptions: MachineOptions = {
   ticksPerSecond: 1_000_000_000,
   seed: 0,
   eventCheck: 'first',
+  timers: 'all',
 };

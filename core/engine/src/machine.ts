@@ -207,6 +207,7 @@ export class Machine extends ObservedEmitter<MachineEvents> {
     const from = vp.context;
     copyShared(this.arena, this.sharing, from.base, to.base);
     vp.current = to.plane;
+    if (this.options.timers === 'running') this.#refreshDeadline(vp);
     vp.statistics.switches++;
     this.hooks.trace?.switched(vp, from.plane, to.plane, reason);
     const ports = this.contextPorts;
@@ -246,12 +247,13 @@ export class Machine extends ObservedEmitter<MachineEvents> {
     return Math.floor((ticks * 1_000_000_000) / this.options.ticksPerSecond);
   }
 
-  /** Stores the events of all timers of a VP that are due, whichever plane they belong to. */
+  /** Stores the events of the timers of a VP that are due, of all planes unless the options say otherwise. */
   expireTimers(vp: Vp): void {
     const now = this.timeOf(vp);
+    const only = this.options.timers === 'running' ? vp.current : -1;
     for (let p = 0; p < MAX_PLANES; p++) {
       const context = vp.planes[p];
-      if (!context) continue;
+      if (!context || (only >= 0 && p !== only)) continue;
       if (context.events.deadline() <= now) context.events.expire(now);
       for (const port of this.timerPorts) if (port.deadline(context) <= now) port.expire(context, now);
     }
@@ -265,9 +267,10 @@ export class Machine extends ObservedEmitter<MachineEvents> {
 
   #refreshDeadline(vp: Vp): void {
     let nearest = Number.POSITIVE_INFINITY;
+    const only = this.options.timers === 'running' ? vp.current : -1;
     for (let p = 0; p < MAX_PLANES; p++) {
       const context = vp.planes[p];
-      if (!context) continue;
+      if (!context || (only >= 0 && p !== only)) continue;
       nearest = Math.min(nearest, context.events.deadline());
       for (let i = 0; i < this.timerPorts.length; i++) nearest = Math.min(nearest, this.timerPorts[i]!.deadline(context));
     }

@@ -18,6 +18,13 @@ const DEFAULT_APIC_COUNT = 64;
 
 const join = (lo: number, hi: number): bigint => (BigInt(hi >>> 0) << 32n) | BigInt(lo >>> 0);
 
+/** Refused MSR accesses that the VMM answers. */
+export interface MsrExits {
+  readonly unknown: boolean;
+  readonly invalid: boolean;
+  readonly filter: boolean;
+}
+
 /** CPUID, MSRs and control registers of all planes of a machine: tables, and the answers to exits about them. */
 export class SystemRegisters implements Stateful {
   readonly stateName = 'x86.system';
@@ -31,11 +38,15 @@ export class SystemRegisters implements Stateful {
   /** By VP; made when the VP is first asked about. */
   readonly #tables: CpuidTable[] = [];
   #filter: MsrFilter | null = null;
+  #msrExits: MsrExits;
+  #busLockExits: boolean;
   readonly #out = new Uint32Array(4);
 
   constructor(arch: X86Arch) {
     this.#arch = arch;
-    const { cpuModel } = arch.config;
+    const { cpuModel, unknownMsr, invalidMsr, busLock } = arch.config;
+    this.#msrExits = { unknown: unknownMsr === 'exit', invalid: invalidMsr === 'exit', filter: true };
+    this.#busLockExits = busLock.exits;
     const model = cpuModels.find((m) => m.name === cpuModel);
     if (!model) throw new HostError('BadConfig', `no CPU model '${cpuModel}'; there are ${cpuModels.map((m) => m.name).join(', ')}`);
     this.#model = resolveCpuModel(model);
@@ -86,6 +97,21 @@ export class SystemRegisters implements Stateful {
     this.#filter = filter;
   }
 
+  /** Which refused MSR accesses leave to the VMM; the others are #GP in the guest. */
+  get msrExits(): MsrExits {
+    return this.#msrExits;
+  }
+  set msrExits(exits: MsrExits) {
+    this.#msrExits = exits;
+  }
+  /** Every bus lock exits to the VMM. */
+  get busLockExits(): boolean {
+    return this.#busLockExits;
+  }
+  set busLockExits(on: boolean) {
+    this.#busLockExits = on;
+  }
+
   #access(context: PlaneContext, byHost: boolean): MsrAccess {
     const { machine } = this.#arch;
     return { arena: machine.arena, base: context.base, features: this.features, byHost, machineTicks: BigInt(Math.floor(machine.timeOf(context.vp))) };
@@ -110,25 +136,21 @@ export class SystemRegisters implements Stateful {
   /** Answers an MSR exit: the filter first, then the table, then what the configuration says of refusals. */
   msr(context: PlaneContext, exit: MsrExit): Answer {
     const { key, write } = exit;
-    if (this.#filter?.check(key, write ? MsrFilterDirection.write : MsrFilterDirection.read) === 'filter') return this.#refuse(context, exit, 'filter', true);
+    if (this.#filter?.check(key, write ? MsrFilterDirection.write : MsrFilterDirection.read) === 'filter') return this.#refuse(context, exit, 'filter');
     if (write) {
       const done = this.writeMsr(context, key, join(exit.lo, exit.hi), false);
-      if (done !== 'ok') return this.#refuse(context, exit, done, this.#exits(done));
+      if (done !== 'ok') return this.#refuse(context, exit, done);
     } else {
       const value = this.readMsr(context, key, false);
-      if (typeof value !== 'bigint') return this.#refuse(context, exit, value, this.#exits(value));
+      if (typeof value !== 'bigint') return this.#refuse(context, exit, value);
       this.setEdxEax(context, Number(value & U32), Number(value >> 32n));
     }
     return context.vp.replies.resume();
   }
 
-  #exits(refusal: MsrRefusal): boolean {
-    return (refusal === 'unknown' ? this.#arch.config.unknownMsr : this.#arch.config.invalidMsr) === 'exit';
-  }
-
-  #refuse(context: PlaneContext, exit: MsrExit, reason: 'unknown' | 'invalid' | 'filter', exits: boolean): Answer {
+  #refuse(context: PlaneContext, exit: MsrExit, reason: keyof MsrExits): Answer {
     const { replies } = context.vp;
-    if (!exits) return replies.fault(GENERAL_PROTECTION, 0);
+    if (!this.#msrExits[reason]) return replies.fault(GENERAL_PROTECTION, 0);
     const { key, write, lo, hi } = exit;
     const payload = { kind: 'msr', write, index: key, lo, hi, reason };
     return replies.exit(payload, { owner: 'arch', kind: write ? 'wrmsr' : 'rdmsr', data: {}, reply: null });
@@ -187,10 +209,12 @@ export class SystemRegisters implements Stateful {
   }
 
   save(): PlainState {
-    return { filter: this.#filter?.declaration ?? null, tables: this.#tables.map((t) => t?.save() ?? null) };
+    return { msrExits: { ...this.#msrExits }, busLockExits: this.#busLockExits, filter: this.#filter?.declaration ?? null, tables: this.#tables.map((t) => t?.save() ?? null) };
   }
   restore(state: PlainState): void {
     const s = state as PlainRecord;
+    this.#msrExits = { ...(s['msrExits'] as { unknown: boolean; invalid: boolean; filter: boolean }) };
+    this.#busLockExits = s['busLockExits'] as boolean;
     const declared = s['filter'] as MsrFilterDeclaration | null;
     const filter = declared === null ? null : MsrFilter.create(declared);
     if (typeof filter === 'string') throw new HostError('BadSnapshot', `MSR filter: ${filter}`);

@@ -223,7 +223,7 @@ export class X86Arch implements Arch {
   #busLock(vp: Vp): Answer {
     const { busLock } = this.config;
     vp.busLocks++;
-    if (busLock.exits) return vp.replies.exit({ kind: 'busLock', count: vp.busLocks } as { kind: 'busLock' });
+    if (this.registers.busLockExits) return vp.replies.exit({ kind: 'busLock', count: vp.busLocks } as { kind: 'busLock' });
     if (busLock.perSecond === 0) return vp.replies.resume();
     const m = this.#machine;
     const now = m.timeOf(vp);

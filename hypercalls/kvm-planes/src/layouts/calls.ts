@@ -1,6 +1,7 @@
 import { array, bytes, struct, tail, u32, u64, union } from '@vmplanes/binary';
 
 const UAPI = 'Linux include/uapi/linux/kvm.h';
+const X86 = 'Linux arch/x86/include/uapi/asm/kvm.h';
 
 /** Argument of KVM_SIGNAL_MSI. @spec Linux include/uapi/linux/kvm.h */
 export const KvmMsi = struct('kvm_msi', UAPI, 32, {
@@ -14,6 +15,15 @@ export const KvmMemoryAttributes = struct('kvm_memory_attributes', UAPI, 32, { a
 export const KvmUserspaceMemoryRegion = struct('kvm_userspace_memory_region', UAPI, 32, {
   slot: [0, u32], flags: [4, u32], guestPhysAddr: [8, u64], memorySize: [16, u64], userspaceAddr: [24, u64],
 });
+
+/** Argument of KVM_GET_DIRTY_LOG. @spec Linux include/uapi/linux/kvm.h */
+export const KvmDirtyLog = struct('kvm_dirty_log', UAPI, 16, { slot: [0, u32], reservedPadding1: [4, u32], dirtyBitmap: [8, u64, 'user address: bit per page, whole 64-bit words'] });
+/** One range of an MSR filter; a clear bit refuses. @spec Linux arch/x86/include/uapi/asm/kvm.h */
+export const KvmMsrFilterRange = struct('kvm_msr_filter_range', X86, 24, { flags: [0, u32, 'bit 0 reads, bit 1 writes'], nmsrs: [4, u32], base: [8, u32], reservedPad: [12, u32], bitmap: [16, u64, 'user address'] });
+/** Argument of KVM_X86_SET_MSR_FILTER. @spec Linux arch/x86/include/uapi/asm/kvm.h */
+export const KvmX86MsrFilter = struct('kvm_msr_filter', X86, 392, { flags: [0, u32, 'bit 0: refuse what no range names'], reservedPad: [4, u32], ranges: [8, array(KvmMsrFilterRange, 16)] });
+/** Argument of KVM_SET_GUEST_DEBUG. @spec Linux include/uapi/linux/kvm.h */
+export const KvmGuestDebug = struct('kvm_guest_debug', UAPI, 72, { control: [0, u32], reservedPad: [4, u32], debugreg: [8, array(u64, 8)] });
 
 /** What a route of each kind says. @spec Linux include/uapi/linux/kvm.h */
 export const RouteIrqchip = struct('kvm_irq_routing_irqchip', UAPI, 8, { irqchip: [0, u32], pin: [4, u32] });

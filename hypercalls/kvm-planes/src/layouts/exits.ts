@@ -22,6 +22,7 @@ export const ExitMsr = struct('msr', UAPI, 24, {
   data: [16, u64],
 });
 export const ExitInternalError = struct('internal', UAPI, 136, { suberror: [0, u32], ndata: [4, u32], data: [8, array(u64, 16)] });
+export const ExitDebug = struct('debug', UAPI, 32, { exception: [0, u32], reservedPad: [4, u32], pc: [8, u64], dr6: [16, u64], dr7: [24, u64] });
 export const ExitSystemEvent = struct('system_event', UAPI, 136, { type: [0, u32], ndata: [4, u32], data: [8, array(u64, 16)] });
 export const ExitIoapicEoi = struct('eoi', UAPI, 1, { vector: [0, u8] });
 export const ExitMemoryFault = struct('memory_fault', UAPI, 24, { flags: [0, u64, 'PRIVATE and, as proposed, READ, WRITE, EXECUTE'], gpa: [8, u64], size: [16, u64] });
