@@ -1,0 +1,16 @@
+export { Argument, type KvmArgument } from './argument.ts';
+export { type KvmBehaviour, kvmBehaviour, kvmBehaviours } from './behaviour.ts';
+export { protectState } from './create-calls.ts';
+export { type CreateVcpuPayload } from './exits.ts';
+export { FdTable, type KvmFile } from './fd-table.ts';
+export type { HaltPayload } from './halt.ts';
+export { rightsOf } from './memory-calls.ts';
+export { type Caller, isFailure, type KvmFailure, type KvmPending, type KvmResult, type KvmReturn } from './result.ts';
+export { PIO_DATA_OFFSET, RunPage } from './run-page.ts';
+export { oneRegs } from './state/misc.ts';
+export { type CounterName, counterNames, type Counters, encodeStats } from './stats.ts';
+export { type KvmLimits, KvmSystem, type KvmSystemConfig, type MmapResult } from './system.ts';
+export { VcpuGroup } from './vcpu-group.ts';
+export { type VmType, vmTypes } from './vm-type.ts';
+export { Irqchip, KvmVm, type KvmVmConfig, type VmCaps } from './vm.ts';
+export { type BuiltVm, type ClientPlan, inside, KvmClient } from './client.ts';
