@@ -28,10 +28,12 @@ export class IrrRule implements PendingRule {
     vp.pending |= context.mask;
     if ((before & context.mask) !== 0) return;
     this.hooks.preemption?.at('deliver:marked', vp);
-    if (vp.running < 0) return;
+    // Read once: a plane that is left meanwhile looks at the bits when it is entered again, a stale request does no harm.
+    const running = vp.running;
+    if (running < 0) return;
     if ((vp.reqExit & context.mask) === 0) return;
     this.hooks.preemption?.at('deliver:asked', vp);
-    if (vp.running >= 0) vp.recheck |= 1 << vp.running;
+    vp.recheck |= 1 << running;
   }
 
   changed(): void {
