@@ -1,0 +1,68 @@
+import { readFileSync } from 'node:fs';
+import { constants, Script } from 'node:vm';
+import { type External, importExternal } from './bundle.ts';
+import { type Program, type Run, runProgram } from './harness.ts';
+
+/** One script to run, and the loop rounds it may take. */
+export interface Step {
+  readonly script: string;
+  readonly rounds: number;
+}
+/** Runs scripts with one change active until one of them notices it. */
+export interface Job {
+  readonly mutation: number;
+  readonly mutations: number;
+  readonly externals: readonly External[];
+  readonly steps: readonly Step[];
+  /** Whether to say what was reached. */
+  readonly isCoverage: boolean;
+}
+/** What each script did, up to the first that noticed; `reached` lists mutations where coverage was asked for. */
+export interface Report {
+  readonly runs: readonly Run[];
+  readonly reached: readonly number[];
+}
+
+const scripts = new Map<string, Script>();
+const modules: Record<string, unknown> = {};
+
+/** Property tests draw the same cases in every run and stop at the first that fails. */
+const SEED = 20_250_401;
+interface PropertyTesting {
+  configureGlobal(options: { readonly seed: number; readonly endOnFailure: boolean }): void;
+}
+const isPropertyTesting = (module: object): module is PropertyTesting => 'configureGlobal' in module && typeof module.configureGlobal === 'function';
+
+async function load(externals: readonly External[]): Promise<void> {
+  // The container checks for the metadata library when it loads.
+  for (const { name, url } of [...externals].sort((a, b) => Number(b.name === 'reflect-metadata') - Number(a.name === 'reflect-metadata'))) {
+    if (name in modules) continue;
+    const module = await importExternal(url);
+    modules[name] = module;
+    if (isPropertyTesting(module)) module.configureGlobal({ seed: SEED, endOnFailure: true });
+  }
+}
+
+function scriptAt(path: string): Script {
+  const known = scripts.get(path);
+  if (known) return known;
+  const script = new Script(`(function($m){${readFileSync(path, 'utf8')}\n})`, { filename: path, importModuleDynamically: constants.USE_MAIN_CONTEXT_DEFAULT_LOADER });
+  scripts.set(path, script);
+  return script;
+}
+
+/** Does a job in this process. @param onStep - told before each script. */
+export async function execute(job: Job, onStep: (index: number) => void = () => {}): Promise<Report> {
+  await load(job.externals);
+  const runs: Run[] = [];
+  let reached: readonly number[] = [];
+  for (const [index, { script, rounds }] of job.steps.entries()) {
+    onStep(index);
+    const program: Program = scriptAt(script).runInThisContext();
+    const { reached: marks, ...run } = await runProgram(program, job.mutation, rounds, modules, job.mutations);
+    runs.push(run);
+    if (job.isCoverage) reached = [...marks.keys()].filter((id) => marks[id] === 1);
+    if (run.outcome !== 'passed') break;
+  }
+  return { runs, reached };
+}
