@@ -27,6 +27,8 @@ export class VpScheduler {
   /** Parts of the round left, when the seed cuts it. */
   #sliceTicks = 0;
   #anyRan = false;
+  /** Slices that have ended: places outside input exactly, between records that say nothing of VPs that wait. */
+  slices = 0;
 
   constructor(machine: Machine) {
     this.#machine = machine;
@@ -57,6 +59,7 @@ export class VpScheduler {
       if (outcome === Outcome.Blocked && this.#warpInside(vp)) continue;
       this.#inSlice = false;
       this.#next++;
+      this.slices++;
       left--;
       m.flushOutbox();
     }
@@ -111,7 +114,7 @@ export class VpScheduler {
   }
 
   save(): PlainState {
-    return { next: this.#next, inSlice: this.#inSlice, sliceTicks: this.#sliceTicks, anyRan: this.#anyRan };
+    return { next: this.#next, inSlice: this.#inSlice, sliceTicks: this.#sliceTicks, anyRan: this.#anyRan, slices: this.slices };
   }
 
   restore(state: PlainState): void {
@@ -120,5 +123,6 @@ export class VpScheduler {
     this.#inSlice = s['inSlice'] as boolean;
     this.#sliceTicks = s['sliceTicks'] as number;
     this.#anyRan = s['anyRan'] as boolean;
+    this.slices = s['slices'] as number;
   }
 }
