@@ -1,5 +1,5 @@
 import { hex64, hexBytes } from '@vmplanes/binary';
-import { type Answer, type CpuExit, type ExitPayload, HostError, type Machine, type MemoryObserver, type PlainState, type PlaneContext, type TracePort, type Vp } from '@vmplanes/engine';
+import { type Answer, type CpuExit, type ExitPayload, HostError, type Machine, type PlainState, type PlaneContext, type TracePort, type Vp } from '@vmplanes/engine';
 import type { RecordKind, Stamp } from './format.ts';
 import { encodeFields, encodePlain, type JsonRecord } from './plain.ts';
 import { RegisterShadow } from './shadow.ts';
@@ -21,13 +21,12 @@ const bytesOf = (bytes: Uint8Array, offset: number, length: number): string => h
  * accepted events, exits to the VMM, inputs, permissions, notes, and the memory that calls read and write. Works for
  * every architecture, since registers come from its context layout. Nothing is changed in the machine.
  */
-export class TraceRecorder implements TracePort, MemoryObserver {
+export class TraceRecorder implements TracePort {
   readonly shadow: RegisterShadow;
   readonly #machine: Machine;
   readonly #sink: RecordSink;
   #seq = 0;
   #isAttached = false;
-  #isObserving = false;
   /** Context that was entered last: while it runs, what has no context of its own belongs to its VP. */
   #last: PlaneContext | null = null;
   /** Events of {@link #last} as they were when it was entered. */
@@ -52,9 +51,7 @@ export class TraceRecorder implements TracePort, MemoryObserver {
     hooks.trace = this;
     memory.access.onCallRead = (plane, gpa, bytes, offset, length) => this.callRead(plane, gpa, bytes, offset, length);
     memory.access.onCallWrite = (plane, gpa, bytes, offset, length) => this.callWrite(plane, gpa, bytes, offset, length);
-    // Observers cannot be taken away: one that is detached stays silent.
-    if (!this.#isObserving) memory.observe(this);
-    this.#isAttached = this.#isObserving = true;
+    this.#isAttached = true;
     return this;
   }
 
@@ -151,16 +148,5 @@ export class TraceRecorder implements TracePort, MemoryObserver {
   /** Memory that was written for a call of a plane. */
   callWrite(plane: number, gpa: number, bytes: Uint8Array, offset: number, length: number): void {
     this.#sink({ ...this.#here('write'), of: plane, gpa, b: bytesOf(bytes, offset, length) });
-  }
-
-  permissionsChanged(plane: number, first: number, count: number): void {
-    if (!this.#isAttached) return;
-    this.#machine.memory.permissions[plane]?.forEachRange(first, count, (gpn, pages, rights) => this.permission(plane, gpn, pages, rights));
-  }
-  translationsRevoked(): void {
-    // Derived from slots, overlays and permissions: nothing of its own to record.
-  }
-  frameRevoked(): void {
-    // Derived from watches.
   }
 }
