@@ -20,7 +20,8 @@ export function didYouMean(given: string, known: readonly string[]): string | nu
   if (known.length === 0) return null;
   const lower = given.toLowerCase();
   const best = known.find((k) => k.toLowerCase() === lower) ?? closest(given, known);
-  const limit = Math.min(best.length - 1, Math.max(1, Math.floor(best.length / 3)));
+  // Two slips in a short word, more in a long one; a swap of letters counts as two.
+  const limit = Math.min(best.length - 1, Math.ceil(best.length * 0.4));
   return distance(lower, best.toLowerCase()) <= limit ? best : null;
 }
 

@@ -27,6 +27,7 @@ export const guestTypes: GuestTypeTable = { plain: plainGuest };
 
 /** A personality to load, with the options given for it. */
 export interface PersonalityUse {
+  /** Short name, package name or path. */
   readonly use: string;
   readonly options: Readonly<Record<string, unknown>>;
 }
@@ -42,7 +43,7 @@ export interface ResolvedGuest extends Complete {
   /** Null: the personality that gives planes their meaning decides. */
   readonly policy: NonNullable<Settings['policy']> | null;
   readonly rule: NonNullable<Settings['rule']> | null;
-  readonly scripts: CheckedConfig['scripts'] | null;
+  readonly scripts: NonNullable<CheckedConfig['scripts']> | null;
 }
 
 /** @throws {HostError} BadConfig names the type and what was probably meant. */

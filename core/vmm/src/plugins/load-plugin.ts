@@ -26,6 +26,25 @@ const pathIn = (directory: string, name: string): string => (name.startsWith('fi
 
 const cannot = (source: string, why: string, fix: string): HostError => new HostError('UnknownPersonality', `${source}: ${why} (${fix})`, { source, fix });
 
+/** The compiled file of a TypeScript file, by the usual layout: `src/a.ts` is `dist/a.js`. */
+const builtOf = (file: string): string | null => {
+  const at = file.lastIndexOf('/src/');
+  return at < 0 || !file.endsWith('.ts') ? null : `${file.slice(0, at)}/dist/${file.slice(at + 5, -3)}.js`;
+};
+
+const codeOf = (error: unknown): unknown => (error instanceof Error && 'code' in error ? error.code : undefined);
+
+/** Imports a file; a TypeScript file that Node.js does not run as it is by its compiled form. */
+async function importModule(file: string): Promise<unknown> {
+  try {
+    return await import(pathToFileURL(file).href);
+  } catch (error) {
+    const built = builtOf(file);
+    if (codeOf(error) !== 'ERR_UNKNOWN_FILE_EXTENSION' || built === null || !existsSync(built)) throw error;
+    return import(pathToFileURL(built).href);
+  }
+}
+
 /**
  * Imports a module that a configuration names by path.
  * @param name - relative to `directory`, absolute or a `file:` URL.
@@ -35,9 +54,11 @@ export async function importFile(directory: string, name: string, what: string):
   const file = pathIn(directory, name);
   if (!existsSync(file)) throw new HostError('BadFile', `${what} '${name}': no file ${file} (relative paths start at the configuration file)`, { path: file, fix: 'correct the path' });
   try {
-    return await import(pathToFileURL(file).href);
+    return await importModule(file);
   } catch (error) {
-    throw new HostError('BadFile', `${what} '${name}' cannot be loaded: ${error instanceof Error ? error.message : String(error)}`, { path: file, cause: error });
+    if (error instanceof HostError) throw error;
+    const fix = codeOf(error) === 'ERR_UNKNOWN_FILE_EXTENSION' ? ' (compile it first: Node.js runs JavaScript)' : '';
+    throw new HostError('BadFile', `${what} '${name}' cannot be loaded: ${error instanceof Error ? error.message : String(error)}${fix}`, { path: file, cause: error });
   }
 }
 

@@ -38,7 +38,7 @@ describe('choosePlugins', () => {
     ['an unknown name', () => choose(['alpa'], plugin('alpha')), 'UnknownPersonality', "did you mean 'alpha'?"],
     ['a file without ./', () => choose(['plugin-host.ts']), 'UnknownPersonality', "a path begins with ./: write './plugin-host.ts'"],
     ['a path without a file', () => choose(['./none.ts']), 'BadFile', 'relative paths start at the configuration file'],
-    ['one name twice', () => choosePlugins([{ use: 'a', options: {} }, { use: 'c', options: {} }], { directory: '.', plugins: { a: async () => ({ personality: plugin('a') }), c: async () => ({ personality: plugin('a') }) } }), 'BadConfig', "'a' is named twice"],
+    ['two modules of one name', () => choosePlugins([{ use: 'a', options: {} }, { use: 'c', options: {} }], { directory: '.', plugins: { a: async () => ({ personality: plugin('a') }), c: async () => ({ personality: plugin('a') }) } }), 'BadConfig', "two modules give the name 'a'"],
     ['two meanings', () => choose(['a', 'b'], plugin('a', { meaning }), plugin('b', { meaning })), 'BadConfig', "'a' and 'b' both say what planes mean"],
     ['an extension of nothing', () => choose(['a'], plugin('a', { extends: ['b'] })), 'BadConfig', "'a' extends 'b', which this guest has not (add 'b' before it)"],
     ['an extension before what it extends', () => choose(['a', 'b'], plugin('a', { extends: ['b'] }), plugin('b')), 'BadConfig', "move 'b' before 'a'"],

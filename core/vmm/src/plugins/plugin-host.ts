@@ -1,7 +1,8 @@
 import { HostError, type PersonalityPlugin, type PlainRecord, plainPlanes, type PlaneMeaning } from '@vmplanes/engine';
 import type { PersonalityUse } from '../config/guest-types.ts';
 import { didYouMean } from '../config/explain-issues.ts';
-import { loadPlugin, type ModuleOrigin } from './load-plugin.ts';
+import { PluginCatalogue } from './catalogue.ts';
+import type { ModuleOrigin } from './load-plugin.ts';
 import { checkOptions } from './options.ts';
 
 /** A personality that is ready to be installed. */
@@ -28,7 +29,7 @@ const refuse = (problem: string, fix: string, details: Readonly<Record<string, u
 function checkTogether(plugins: readonly ChosenPlugin[]): void {
   const names = plugins.map((p) => p.plugin.name);
   const twice = names.find((name, i) => names.indexOf(name) !== i);
-  if (twice !== undefined) refuse(`'${twice}' is named twice`, 'name it once; options may be given there');
+  if (twice !== undefined) refuse(`two modules give the name '${twice}'`, 'keep one of them');
   plugins.forEach(({ plugin }, i) => {
     for (const other of plugin.extends ?? []) {
       const at = names.indexOf(other);
@@ -43,15 +44,19 @@ function checkTogether(plugins: readonly ChosenPlugin[]): void {
 
 /**
  * Loads the personalities of a guest and checks them, each alone and all together. Installs nothing.
+ * @param from - where they are looked for, or those that are loaded already.
  * @throws {HostError} UnknownPersonality, BadFile, BadPlugin, ApiVersion, BadConfig: each with the fix.
  */
-export async function choosePlugins(uses: readonly PersonalityUse[], origin: ModuleOrigin): Promise<ChosenPlugins> {
-  const plugins: ChosenPlugin[] = [];
+export async function choosePlugins(uses: readonly PersonalityUse[], from: ModuleOrigin | PluginCatalogue): Promise<ChosenPlugins> {
+  const catalogue = from instanceof PluginCatalogue ? from : new PluginCatalogue(from);
+  // Naming one again, by whichever of its names, adds options to it.
+  const given = new Map<PersonalityPlugin, PersonalityUse['options']>();
   // One after the other: the first error is then that of the first entry.
   for (const { use, options } of uses) {
-    const { plugin } = await loadPlugin(use, origin);
-    plugins.push({ plugin, options: checkOptions(plugin, options) });
+    const { plugin } = await catalogue.load(use);
+    given.set(plugin, { ...given.get(plugin), ...options });
   }
+  const plugins = [...given].map(([plugin, options]) => ({ plugin, options: checkOptions(plugin, options) }));
   checkTogether(plugins);
   const chief = plugins.find((p) => p.plugin.meaning);
   return {

@@ -1,0 +1,94 @@
+import { createScope, disposeScope, type Scope } from '@vmplanes/di';
+import { Activity, HostError, installEngine, InvariantChecks, type Machine, PAGE_SIZE, type PendingRuleName, pendingRules, PlaneId, schedulerPolicies, type SchedulerPolicyName } from '@vmplanes/engine';
+import { X86Arch } from '@vmplanes/x86';
+import { createHash } from 'node:crypto';
+import { didYouMean } from '../config/explain-issues.ts';
+import type { ResolvedGuest } from '../config/guest-types.ts';
+import { memoryBytesOf } from '../config/sizes.ts';
+import type { ChosenPlugins } from '../plugins/plugin-host.ts';
+
+/** Memory beside that of the guest, for pages that personalities lay over it or keep. */
+const OWNED_PAGES = 64;
+/** Guest memory above this address continues at 4 GiB: the hole is for devices. @spec SDM 3A §10.4.1 (local APIC page) */
+const LOW_MEMORY_END = 0xc000_0000;
+const HIGH_MEMORY = 0x1_0000_0000;
+
+/** The parts of a composed machine. */
+export interface Composed {
+  readonly machine: Machine;
+  readonly arch: X86Arch;
+  /** Names and versions, in order of installation. */
+  readonly personalities: readonly { readonly name: string; readonly version: string; readonly options: object }[];
+  dispose(): void;
+}
+
+/** What a personality asks for must exist: its author may have misspelt it. */
+function known<T extends string>(name: string | null, table: Readonly<Record<T, unknown>>, fallback: T, what: string): T {
+  if (name === null) return fallback;
+  const names = Object.keys(table);
+  if (names.includes(name)) return name as T;
+  const near = didYouMean(name, names);
+  throw new HostError('BadPlugin', `a personality asks for the ${what} '${name}', which does not exist (${near ? `did you mean '${near}'?` : `known: ${names.join(', ')}`})`);
+}
+
+/** Hash of everything that decides how a guest runs; equal for equal guests. */
+export const configHashOf = (guest: ResolvedGuest, personalities: Composed['personalities']): string => {
+  const { name: _name, type: _type, personalities: _uses, ...rest } = guest;
+  return createHash('sha256').update(JSON.stringify([Object.entries(rest).sort(([a], [b]) => (a < b ? -1 : 1)), personalities])).digest('hex');
+};
+
+function addMemory(machine: Machine, bytes: number): void {
+  const low = Math.min(bytes, LOW_MEMORY_END);
+  machine.memory.addSlot({ id: 0, gpa: 0, size: low });
+  if (bytes > low) machine.memory.addSlot({ id: 1, gpa: HIGH_MEMORY, size: bytes - low });
+}
+
+function addVps(machine: Machine, arch: X86Arch, guest: ResolvedGuest): void {
+  for (let i = 0; i < guest.vps; i++) {
+    const vp = machine.createVp();
+    if (guest.startVps === 'all') {
+      arch.apicOf(vp.context).latches.setWaitingForSipi(false);
+      vp.context.activity = Activity.Running;
+      machine.eventsChanged(vp.context);
+    }
+    // A personality may have created some of them already.
+    for (const plane of guest.startPlanes) if (!vp.planes[plane]) machine.createPlane(vp, PlaneId(plane));
+  }
+}
+
+/**
+ * Composes the machine of a guest: engine, architecture, personalities in order, memory, VPs and planes. It has no processors yet.
+ * @param check - run the invariants after every event.
+ * @throws {HostError} with the code of the part that does not fit.
+ */
+export function composeMachine(guest: ResolvedGuest, chosen: ChosenPlugins, check: boolean): Composed {
+  const scope: Scope = createScope();
+  const bytes = memoryBytesOf(guest.memory);
+  const arch = new X86Arch({ cpuModel: guest.cpuModel });
+  const machine = installEngine(scope, {
+    arch,
+    policy: guest.policy ?? known<SchedulerPolicyName>(chosen.policy, schedulerPolicies, 'highest-runnable', 'policy'),
+    rule: guest.rule ?? known<PendingRuleName>(chosen.rule, pendingRules, 'deliverable', 'rule'),
+    options: {
+      maxVps: guest.vps,
+      maxPlanes: guest.planes,
+      memoryBytes: bytes + OWNED_PAGES * PAGE_SIZE,
+      quantum: guest.quantum,
+      seed: guest.seed,
+      ticksPerInstruction: guest.ticksPerInstruction,
+      ticksPerSecond: guest.ticksPerSecond,
+      eventCheck: guest.eventCheck,
+    },
+  });
+  machine.setMeaning(chosen.meaning);
+  for (const { plugin, options } of chosen.plugins) machine.addPersonality(plugin.install(scope, options), plugin.extends ?? []);
+  addMemory(machine, bytes);
+  addVps(machine, arch, guest);
+  if (check) machine.checks = new InvariantChecks(machine);
+  return {
+    machine,
+    arch,
+    personalities: chosen.plugins.map(({ plugin: { name, version }, options }) => ({ name, version, options })),
+    dispose: () => disposeScope(scope),
+  };
+}

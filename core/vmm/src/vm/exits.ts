@@ -1,0 +1,38 @@
+import type { ExitPayload, Machine, PlainRecord, Vp } from '@vmplanes/engine';
+
+/** An exit of the guest to the VMM. */
+export interface VmExit {
+  readonly vp: number;
+  readonly plane: number;
+  /** Borrowed until the handler returns. */
+  readonly payload: ExitPayload;
+}
+
+/**
+ * What the VMM does with an exit: `stop` ends the run, `continue` goes on (and answers as absent hardware does, where the guest waits for
+ * a value), a record is the reply the guest waits for.
+ */
+export type ExitAction = 'stop' | 'continue' | PlainRecord;
+/** Serves exits. Nothing else may decide what the guest sees. */
+export type ExitHandler = (exit: VmExit) => ExitAction | Promise<ExitAction>;
+
+/** Reads of a bus without a device give all ones. */
+const openBus: Readonly<Record<string, PlainRecord>> = {
+  io: { value: 0xffff_ffff },
+  mmio: { lo: 0xffff_ffff, hi: 0xffff_ffff },
+  msr: { error: true },
+};
+
+/** What happens to an exit that no handler wants: accesses to absent devices go on, everything else ends the run. */
+export const withoutHandler = (payload: ExitPayload): ExitAction => (payload.kind in openBus ? 'continue' : 'stop');
+
+/** Hands a reply to the plane that waits for it. It is input from outside, so the trace has it. */
+export function reply(machine: Machine, vp: Vp, data: PlainRecord): void {
+  const { completion } = vp.context;
+  if (completion === null) return;
+  completion.reply = data;
+  machine.hooks.trace?.input(vp, 'reply', data);
+}
+
+/** The reply of absent hardware to what a plane waits for. */
+export const openBusReply = (payload: ExitPayload): PlainRecord => openBus[payload.kind] ?? {};
