@@ -1,8 +1,9 @@
-import { readFileSync } from 'node:fs';
-import { Command } from 'commander';
+import { main } from './program.ts';
 
-const manifest = JSON.parse(readFileSync(new URL('../package.json', import.meta.url), 'utf8')) as { readonly version: string };
+// A reader that closes the pipe early, such as `head`, ends the output, not with an error.
+process.stdout.on('error', (error: Error & { readonly code?: string }) => {
+  if (error.code === 'EPIPE') process.exit();
+  throw error;
+});
 
-const program = new Command('vmplanes').description('A VM-planes engine with personality plug-ins').version(manifest.version);
-
-await program.parseAsync();
+process.exitCode = await main(process.argv.slice(2));

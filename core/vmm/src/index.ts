@@ -13,4 +13,5 @@ export { FileSink } from './trace-sink.ts';
 export { configOf, readTrace, replayTrace, rerunTrace } from './replay.ts';
 export type { Composed } from './vm/compose.ts';
 export type { ExitAction, ExitHandler, VmExit } from './vm/exits.ts';
+export { type Counted, RunCounts, type SwitchSeen } from './vm/run-counts.ts';
 export { type Progress, type RunOptions, type RunReason, type RunResult, Vm } from './vm/vm.ts';

@@ -1,0 +1,45 @@
+import type { GuestConfig } from '@vmplanes/vmm';
+import { fileURLToPath } from 'node:url';
+
+/** A guest that `vmplanes start` can run: a file of the repository, or a configuration. */
+export type Demo = { readonly file: string } | { readonly config: GuestConfig };
+
+const systemTime = 0x4b564d01;
+
+/** One guest per guest type. */
+export const demos: Readonly<Record<string, Demo>> = {
+  example: { file: fileURLToPath(new URL('../../../test/src/example-personality/guest.json', import.meta.url)) },
+  'kvm-pv': {
+    config: {
+      type: 'kvm-pv',
+      name: 'two clocks',
+      vps: 2,
+      startVps: 'all',
+      scripts: {
+        tables: {
+          clock: {
+            steps: [
+              { op: 'cpuid', leaf: 0x4000_0001 },
+              { op: 'wrmsr', index: systemTime, value: '0x2001' },
+              { op: 'apicWrite', register: 0x0f, value: '0x1ff' },
+              { op: 'sti' },
+              { op: 'work', cost: 30_000 },
+              { op: 'call', regs: { rax: 10, rbx: 2, rcx: 0, rdx: 0, rsi: 0x51 } },
+              { op: 'expect', register: 'rax', equals: 1 },
+              { op: 'read', gpa: 0x2018, size: 4 },
+              { op: 'expect', register: 'rax', equals: '0x80000000' },
+            ],
+          },
+          sleeper: { steps: [{ op: 'apicWrite', register: 0x0f, value: '0x1ff' }, { op: 'sti' }, { op: 'hlt' }, { op: 'work' }], handlers: { default: [{ op: 'eoi' }] } },
+        },
+        run: [
+          { vp: 0, script: 'clock' },
+          { vp: 1, script: 'sleeper' },
+        ],
+      },
+    },
+  },
+  plain: {
+    config: { type: 'plain', name: 'one plane', scripts: { tables: { main: { steps: [{ op: 'cpuid', leaf: 0 }, { op: 'work', cost: 100 }] } }, run: [{ vp: 0, script: 'main' }] } },
+  },
+};

@@ -1,0 +1,51 @@
+import Table from 'cli-table3';
+import { exitCodes, type ExitCode, toldOf } from './exit-codes.ts';
+
+/** Values that JSON has no form for, as text: 64-bit numbers in hexadecimal, bytes as digits. */
+const plain = (_key: string, value: unknown): unknown => {
+  if (typeof value === 'bigint') return `0x${value.toString(16)}`;
+  if (ArrayBuffer.isView(value)) return Array.from(value as Uint8Array, Number);
+  return value;
+};
+
+/** One JSON text with two spaces of indentation. */
+export const jsonText = (value: unknown): string => JSON.stringify(value, plain, 2);
+
+/** A table without frame lines between rows. */
+export function tableText(head: readonly string[], rows: readonly (readonly (string | number)[])[]): string {
+  const table = new Table({
+    head: [...head],
+    style: { head: [], border: [], compact: true, 'padding-left': 0, 'padding-right': 0 },
+    chars: { top: '', 'top-mid': '', 'top-left': '', 'top-right': '', bottom: '', 'bottom-mid': '', 'bottom-left': '', 'bottom-right': '', left: '', 'left-mid': '', mid: '', 'mid-mid': '', right: '', 'right-mid': '', middle: '  ' },
+  });
+  for (const row of rows) table.push(row.map(String));
+  return table
+    .toString()
+    .split('\n')
+    .map((line) => line.trimEnd())
+    .join('\n');
+}
+
+/** What a command found: a value for programs and a text for people, of the same content. */
+export interface Outcome {
+  readonly exit: ExitCode;
+  readonly json: Readonly<Record<string, unknown>>;
+  readonly text: string;
+}
+
+/** Writes an outcome: with `json` one object on stdout and nothing else. @returns the exit code. */
+export function tell(outcome: Outcome, json: boolean): number {
+  const { code } = exitCodes[outcome.exit];
+  process.stdout.write(json ? `${jsonText({ exitCode: code, ...outcome.json })}\n` : outcome.text === '' ? '' : `${outcome.text}\n`);
+  return code;
+}
+
+/** Tells an error in one line, with a hint in a second one; with `json` as an object on stdout, too. @returns the exit code. */
+export function tellError(error: unknown, json: boolean): number {
+  const { exit, code, message, hint, details } = toldOf(error);
+  const { code: exitCode } = exitCodes[exit];
+  if (json) process.stdout.write(`${jsonText({ exitCode, error: { code, message, hint, ...details } })}\n`);
+  process.stderr.write(`vmplanes: ${code}: ${message}\n`);
+  if (hint !== null) process.stderr.write(`  hint: ${hint}\n`);
+  return exitCode;
+}
