@@ -221,6 +221,14 @@ export class Machine extends ObservedEmitter<MachineEvents> {
     for (let i = 0; i < ports.length; i++) ports[i]!.turn?.(context);
   }
 
+  /** A VP leaves to the VMM with `vp.exit`. */
+  exited(vp: Vp): void {
+    const { exit } = vp;
+    if (exit === null) return;
+    this.hooks.trace?.vmExit(vp, exit);
+    if (this.observed) this.emit('vm-exit', { vp: vp.index, plane: vp.context.plane, kind: exit.kind });
+  }
+
   /** Tells the context ports of an entry. @returns null, or the first refusal. */
   entering(context: PlaneContext): string | null {
     const ports = this.contextPorts;

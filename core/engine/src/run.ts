@@ -275,7 +275,7 @@ export class RunLoop {
 
   #vmExit(vp: Vp): Outcome {
     vp.statistics.vmExits++;
-    if (vp.exit !== null) this.#machine.hooks.trace?.vmExit(vp, vp.exit);
+    this.#machine.exited(vp);
     return Outcome.Exit;
   }
 }
