@@ -54,6 +54,16 @@ describe('createVm', () => {
     await expect(createVm(...args)).rejects.toMatchObject({ code, message: expect.stringContaining(text) as string });
   });
 
+  it.each([
+    [{}, 'highest-runnable', 'deliverable', 'first'],
+    [{ profile: '2025-04' as const }, 'userspace', 'irr', 'entry'],
+    [{ profile: '2026-06' as const }, 'lowest-runnable', 'deliverable', 'first'],
+    [{ profile: '2025-04' as const, policy: 'lowest-runnable' as const }, 'lowest-runnable', 'irr', 'entry'],
+  ])('schedules %j by its profile', async (config, policy, rule, eventCheck) => {
+    const vm = await createVm(config);
+    expect([vm.inspect('policy'), vm.inspect('rule'), vm.inspect('options/eventCheck')]).toEqual([policy, rule, eventCheck]);
+  });
+
   it('tells why a guest ended badly', async () => {
     const shutdown = await createVm(runOne, { scripts: [one({ op: 'work' }, { op: 'shutdown' })] });
     expect(await shutdown.run()).toMatchObject({ reason: 'shutdown', at: { vp: 0, plane: 0, payload: { kind: 'shutdown' } } });

@@ -28,5 +28,5 @@ export const callHandlers: ReadonlyMap<number, CallHandler> = new Map<number, Ca
   [Call.VapicPollIrq, () => Status.Ok],
   [Call.KickCpu, ({ ipi, planeOf }, context, { words }) => ipi.kick(context, words[2]!, planeOf)],
   [Call.ClockPairing, ({ clock }, context, { words }) => clock.pair(context, addressOf(words, 0), words[2]!)],
-  [Call.SendIpi, ({ ipi }, context, { words: w, wide }) => ipi.send(context, [w[0]!, w[1]!], [w[2]!, w[3]!], w[4]!, w[6]!, wide)],
+  [Call.SendIpi, ({ ipi }, context, { words, wide }) => ipi.send(context, words, wide)],
 ]);

@@ -27,18 +27,24 @@ export class PvIpi {
 
   /**
    * Sends one interrupt to a set of processors.
-   * @param low - ids `min` upwards, as two words. @param high - the ids behind them.
+   * @param words - the four arguments as (low, high): two sets of ids, the first id, the interrupt command.
    * @param wide - each set has 64 bits; 32 in a caller outside of 64-bit mode.
    * @returns how many local APICs took it, or a status.
    * @spec Linux Documentation/virt/kvm/x86/hypercalls.rst KVM_HC_SEND_IPI
    */
-  send(context: PlaneContext, low: readonly [number, number], high: readonly [number, number], min: number, icr: number, wide: boolean): number {
+  send(context: PlaneContext, words: Uint32Array, wide: boolean): number {
+    const first = words[4]!;
+    const icr = words[6]!;
     if ((icr & ICR_FORBIDDEN) !== 0) return Status.Einval;
-    const words = wide ? [low[0], low[1], high[0], high[1]] : [low[0], high[0]];
+    if (!wide) return this.#sendWord(context, words[0]!, first, icr) + this.#sendWord(context, words[2]!, first + 32, icr);
     let count = 0;
-    for (const [w, word] of words.entries()) {
-      for (let bit = 0; bit < 32; bit++) if (((word >>> bit) & 1) !== 0) count += this.#deliver(context, min + 32 * w + bit, icr);
-    }
+    for (let w = 0; w < 4; w++) count += this.#sendWord(context, words[w]!, first + 32 * w, icr);
+    return count;
+  }
+
+  #sendWord(context: PlaneContext, ids: number, first: number, icr: number): number {
+    let count = 0;
+    for (let bit = 0; bit < 32; bit++) if (((ids >>> bit) & 1) !== 0) count += this.#deliver(context, first + bit, icr);
     return count;
   }
 

@@ -34,8 +34,8 @@ export class KvmPv implements Personality, ContextPort {
   readonly #services: CallServices;
   /** By VP index * 16 + plane. */
   readonly #planes: (PvPlane | undefined)[] = [];
-  /** Arguments of the call at hand. */
-  readonly #args = new Uint32Array(8);
+  /** Arguments of the call at hand; borrowed by its handler. */
+  readonly #args = { words: new Uint32Array(8), wide: false };
   readonly #planeOf = (context: PlaneContext): PvPlane => (this.#planes[context.vp.index * 16 + context.plane] ??= new PvPlane());
 
   constructor(machine: Machine, arch: X86Arch, options: KvmPvOptions) {
@@ -179,13 +179,14 @@ export class KvmPv implements Personality, ContextPort {
     const handler = callHandlers.get(nr);
     if (!handler) return Status.Enosys;
     const { u32 } = this.#machine.arena;
-    const words = this.#args;
+    const { words } = this.#args;
+    this.#args.wide = wide;
     for (let i = 0; i < 4; i++) {
       const word = (context.base + argumentOffsets[i]!) >>> 2;
       words[2 * i] = u32[word]!;
       words[2 * i + 1] = wide ? u32[word + 1]! : 0;
     }
-    return handler(this.#services, context, { words, wide });
+    return handler(this.#services, context, this.#args);
   }
 
   /** A halt, unless a kick came before it. */
@@ -204,7 +205,7 @@ export class KvmPv implements Personality, ContextPort {
 
   entering(context: PlaneContext): null {
     const { vp } = context;
-    if (this.#countsSteal(vp.index, vp.existing)) this.#steal.entering(context, (plane) => this.#planes[vp.index * 16 + plane]);
+    if (this.#countsSteal(vp.index, vp.existing)) this.#steal.entering(context, this.#planes, vp.index * 16);
     const p = this.#planes[vp.index * 16 + context.plane];
     if (p === undefined || p.live === 0) return null;
     if ((p.live & Live.Clock) !== 0 && this.#clock.isOutdated(context, p)) this.#clock.update(context, p);

@@ -19,14 +19,14 @@ export class StealClock {
 
   /**
    * A plane of this VP is about to run: the others that are ready start losing time, this one stops.
-   * @param of - state of a plane of this VP, or undefined.
+   * @param planes - states of all planes of the machine; those of this VP begin at `first`.
    */
-  entering(context: PlaneContext, of: (plane: number) => PvPlane | undefined): void {
+  entering(context: PlaneContext, planes: readonly (PvPlane | undefined)[], first: number): void {
     const { vp } = context;
     const now = this.#machine.timeOf(vp);
     for (let plane = 0; plane < vp.planes.length; plane++) {
       const other = vp.planes[plane];
-      const p = of(plane);
+      const p = planes[first + plane];
       if (!other || !p || (p.live & Live.Steal) === 0) continue;
       const waits = other !== context && other.schedule === Schedule.Runnable && other.activity === Activity.Running;
       if (waits === p.preemptedSince >= 0) continue;
@@ -39,7 +39,7 @@ export class StealClock {
       // A plane's memory is written when that plane runs or just ran: with its rights, in its time.
       this.#update(other, p);
     }
-    const own = of(context.plane);
+    const own = planes[first + context.plane];
     if (own && (own.live & Live.Steal) !== 0 && own.stealStale) this.#update(context, own);
   }
 

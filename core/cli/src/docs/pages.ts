@@ -19,8 +19,11 @@ export interface Page {
 
 const isDescribed = (value: unknown): value is Described => typeof value === 'object' && value !== null && 'kind' in value && 'name' in value && ('read' in value || 'minSize' in value);
 
-/** Layouts that a module exports, one for each name. */
-const layoutsOf = (module: object): readonly Described[] => [...new Set(Object.values(module).filter(isDescribed))];
+/** Layouts of the ABI whose name no other one has: those that all profiles share. */
+function commonLayouts(): readonly Described[] {
+  const all = [...new Set(Object.values<unknown>(abi).filter(isDescribed))];
+  return all.filter(({ name }) => all.filter((l) => l.name === name).length === 1);
+}
 
 const exitCodesPage = (): string =>
   page(
@@ -40,7 +43,14 @@ const supportPage = (plugin: typeof kvmPv): string =>
     referencePage(kvmPvLayouts).trimEnd(),
   );
 
-const abiPage = (): string => page('KVM planes ABI: layouts', 'Layouts of the calls and exits of KVM planes, in all profiles.', referencePage(layoutsOf(abi)).trimEnd());
+const abiPage = (): string =>
+  page(
+    'KVM planes ABI: layouts',
+    'Layouts of the calls and exits of KVM planes. Those that differ between the posted designs come first, by profile.',
+    ...abi.PROFILES.flatMap((p) => [`## Profile ${p}`, referencePage(Object.values(abi.LAYOUTS[p])).trimEnd()]),
+    '## All profiles',
+    referencePage(commonLayouts()).trimEnd(),
+  );
 
 const abiDiffPage = (): string =>
   page(

@@ -85,7 +85,8 @@ describe('resolveGuest', () => {
       seed: 0,
       ticksPerInstruction: 1,
       ticksPerSecond: 1_000_000_000,
-      eventCheck: 'first',
+      eventCheck: null,
+      profile: 'vmplanes',
       scripts: null,
     }));
 

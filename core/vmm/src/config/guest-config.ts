@@ -1,4 +1,5 @@
 import { MAX_PLANES, MAX_VPS, pendingRules, type PlainRecord, schedulerPolicies } from '@vmplanes/engine';
+import { kvmBehaviours } from '@vmplanes/kvm';
 import { cpuModels } from '@vmplanes/x86';
 import { z } from 'zod';
 import { MEMORY_SIZE_PATTERN } from './sizes.ts';
@@ -47,6 +48,7 @@ export const guestSettings = {
     .optional()
     .describe('Guest memory: bytes, a multiple of 4096, or a text such as "16MiB".'),
   cpuModel: z.enum(namesOf(Object.fromEntries(cpuModels.map((m) => [m.name, m])))).optional().describe('CPU model that CPUID and the MSRs present.'),
+  profile: z.enum(namesOf(kvmBehaviours)).optional().describe('Design of KVM planes whose scheduling the guest gets: its policy, pending rule and check of events, unless they are set; `vmplanes` leaves them to the guest type.'),
   policy: z.enum(namesOf(schedulerPolicies)).optional().describe('Which plane of a virtual processor runs. Default: what the personality that gives planes their meaning asks for.'),
   rule: z.enum(namesOf(pendingRules)).optional().describe('What makes a plane count as having pending events.'),
   quantum: z.int().min(1).max(2 ** 40).optional().describe('Machine ticks of one scheduling round.'),

@@ -16,7 +16,7 @@ export const plainGuest = {
   seed: 0,
   ticksPerInstruction: 1,
   ticksPerSecond: 1_000_000_000,
-  eventCheck: 'first',
+  profile: 'vmplanes',
 } as const satisfies GuestType;
 
 /** Guest types by name. */
@@ -33,16 +33,17 @@ export interface PersonalityUse {
 }
 
 type Settings = Omit<GuestType, 'summary' | 'base'>;
-type Complete = { readonly [K in Exclude<keyof Settings, 'personalities' | 'policy' | 'rule'>]-?: NonNullable<Settings[K]> };
+type Complete = { readonly [K in Exclude<keyof Settings, 'personalities' | 'policy' | 'rule' | 'eventCheck'>]-?: NonNullable<Settings[K]> };
 
 /** A guest configuration with its type applied: every setting has its value, but those that a personality may decide. */
 export interface ResolvedGuest extends Complete {
   readonly name: string;
   readonly type: string;
   readonly personalities: readonly PersonalityUse[];
-  /** Null: the personality that gives planes their meaning decides. */
+  /** Null, as with the next two: the profile decides, else the personality that gives planes their meaning. */
   readonly policy: NonNullable<Settings['policy']> | null;
   readonly rule: NonNullable<Settings['rule']> | null;
+  readonly eventCheck: NonNullable<Settings['eventCheck']> | null;
   readonly scripts: NonNullable<CheckedConfig['scripts']> | null;
 }
 
@@ -96,8 +97,8 @@ export function resolveGuest(config: CheckedConfig, types: GuestTypeTable = gues
   const layers: readonly Settings[] = [...chainOf(types, type).map(({ summary: _summary, base: _base, ...rest }) => rest), settings];
   const merged: Settings = Object.assign({}, ...layers.map(defined));
   const personalities = layers.reduce<readonly PersonalityUse[]>((list, layer) => addUses(list, layer.personalities), []);
-  const { policy = null, rule = null, ...rest } = { ...plainSettings, ...merged } as Settings & Complete;
-  const guest: ResolvedGuest = { ...rest, name, type, personalities, policy, rule, scripts, startPlanes: [...new Set([0, ...rest.startPlanes])].sort((a, b) => a - b) };
+  const { policy = null, rule = null, eventCheck = null, ...rest } = { ...plainSettings, ...merged } as Settings & Complete;
+  const guest: ResolvedGuest = { ...rest, name, type, personalities, policy, rule, eventCheck, scripts, startPlanes: [...new Set([0, ...rest.startPlanes])].sort((a, b) => a - b) };
   checkFits(guest);
   return guest;
 }

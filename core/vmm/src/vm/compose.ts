@@ -1,5 +1,6 @@
 import { createScope, disposeScope, type Scope } from '@vmplanes/di';
 import { Activity, HostError, installEngine, InvariantChecks, type Machine, PAGE_SIZE, type PendingRuleName, pendingRules, PlaneId, schedulerPolicies, type SchedulerPolicyName } from '@vmplanes/engine';
+import { kvmBehaviours } from '@vmplanes/kvm';
 import { X86Arch } from '@vmplanes/x86';
 import { createHash } from 'node:crypto';
 import { didYouMean } from '../config/explain-issues.ts';
@@ -31,10 +32,13 @@ function known<T extends string>(name: string | null, table: Readonly<Record<T, 
   throw new HostError('BadPlugin', `a personality asks for the ${what} '${name}', which does not exist (${near ? `did you mean '${near}'?` : `known: ${names.join(', ')}`})`);
 }
 
-/** Hash of everything that decides how a guest runs; equal for equal guests. */
+const sorted = (_key: string, value: unknown): unknown =>
+  typeof value === 'object' && value !== null && !Array.isArray(value) ? Object.fromEntries(Object.entries(value).sort(([a], [b]) => (a < b ? -1 : 1))) : value;
+
+/** Hash of everything that decides how a guest runs; equal for equal guests, in whatever order their keys were written. */
 export const configHashOf = (guest: ResolvedGuest, personalities: Composed['personalities']): string => {
   const { name: _name, type: _type, personalities: _uses, ...rest } = guest;
-  return createHash('sha256').update(JSON.stringify([Object.entries(rest).sort(([a], [b]) => (a < b ? -1 : 1)), personalities])).digest('hex');
+  return createHash('sha256').update(JSON.stringify([rest, personalities], sorted)).digest('hex');
 };
 
 function addMemory(machine: Machine, bytes: number): void {
@@ -56,6 +60,15 @@ function addVps(machine: Machine, arch: X86Arch, guest: ResolvedGuest): void {
   }
 }
 
+/** Policy and rule: those of the configuration, else of the profile, else what the personality with the meaning asks for. */
+function schedulingOf(guest: ResolvedGuest, chosen: ChosenPlugins): { readonly policy: SchedulerPolicyName; readonly rule: PendingRuleName } {
+  const design = guest.profile === 'vmplanes' ? null : kvmBehaviours[guest.profile];
+  return {
+    policy: guest.policy ?? design?.policy ?? known<SchedulerPolicyName>(chosen.policy, schedulerPolicies, 'highest-runnable', 'policy'),
+    rule: guest.rule ?? design?.rule ?? known<PendingRuleName>(chosen.rule, pendingRules, 'deliverable', 'rule'),
+  };
+}
+
 /**
  * Composes the machine of a guest: engine, architecture, personalities in order, memory, VPs and planes. It has no processors yet.
  * @param check - run the invariants after every event.
@@ -67,8 +80,7 @@ export function composeMachine(guest: ResolvedGuest, chosen: ChosenPlugins, chec
   const arch = new X86Arch({ cpuModel: guest.cpuModel });
   const machine = installEngine(scope, {
     arch,
-    policy: guest.policy ?? known<SchedulerPolicyName>(chosen.policy, schedulerPolicies, 'highest-runnable', 'policy'),
-    rule: guest.rule ?? known<PendingRuleName>(chosen.rule, pendingRules, 'deliverable', 'rule'),
+    ...schedulingOf(guest, chosen),
     options: {
       maxVps: guest.vps,
       maxPlanes: guest.planes,
@@ -77,7 +89,7 @@ export function composeMachine(guest: ResolvedGuest, chosen: ChosenPlugins, chec
       seed: guest.seed,
       ticksPerInstruction: guest.ticksPerInstruction,
       ticksPerSecond: guest.ticksPerSecond,
-      eventCheck: guest.eventCheck,
+      eventCheck: guest.eventCheck ?? (guest.profile === 'vmplanes' || kvmBehaviours[guest.profile].exitBeforeBlocking ? 'first' : 'entry'),
     },
   });
   machine.setMeaning(chosen.meaning);
