@@ -19,10 +19,12 @@ export class ClaimTable {
    * @throws {HostError} DoubleClaim names both claimants and the range; BadConfig an unknown exit kind or empty range.
    */
   add(owner: Personality, mayReplace: readonly string[] = []): void {
+    // On copies, so that a refused claim leaves no trace of those before it.
+    const changed = new Map<string, Row[]>();
     for (const claim of owner.claims) {
       if (!this.exitKinds.includes(claim.exit)) throw new HostError('BadConfig', `${owner.name}: claims '${claim.exit}', which is not an exit of this architecture`);
       if (!(claim.from <= claim.to)) throw new HostError('BadConfig', `${owner.name}: claim of '${claim.exit}' from ${claim.from} to ${claim.to} is empty`);
-      const rows = this.#rows.get(claim.exit) ?? [];
+      const rows = changed.get(claim.exit) ?? [...(this.#rows.get(claim.exit) ?? [])];
       for (let i = rows.length - 1; i >= 0; i--) {
         const other = rows[i]!;
         if (other.to < claim.from || other.from > claim.to) continue;
@@ -38,8 +40,9 @@ export class ClaimTable {
       }
       rows.push({ from: claim.from, to: claim.to, owner });
       rows.sort((a, b) => a.from - b.from);
-      this.#rows.set(claim.exit, rows);
+      changed.set(claim.exit, rows);
     }
+    for (const [exit, rows] of changed) this.#rows.set(exit, rows);
   }
 
   /** @returns the personality that answers `key` of exit kind `kind`, or null. */

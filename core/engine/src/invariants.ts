@@ -141,6 +141,11 @@ export class InvariantChecks {
     this.#memo.authorised.add(context);
   }
 
+  /** The VMM had its turn: what it wrote is authorised. */
+  outside(): void {
+    this.#remember();
+  }
+
   /** @throws {HostError} Invariant with the id and every sentence. */
   afterEvent(ran: PlaneContext): void {
     this.#memo.ran = ran;

@@ -28,6 +28,8 @@ export const plainPlanes: PlaneMeaning = {
 };
 
 
+const NANOSECONDS = 1_000_000_000;
+
 const align = (n: number, to: number): number => Math.ceil(n / to) * to;
 
 /** Bytes of the buffer that a machine with these options and this context size needs. */
@@ -60,6 +62,8 @@ export class Machine extends ObservedEmitter<MachineEvents> {
   meaning: PlaneMeaning = plainPlanes;
   sharing: Sharing;
   readonly #cpus: (Cpu | null)[] = [];
+  /** Saved states of processors that are not set yet, by VP. */
+  readonly #cpuStates = new Map<number, PlainState>();
   readonly #outbox = new Outbox();
   readonly #components: Stateful[] = [];
   readonly #released = new Set<string>();
@@ -102,13 +106,14 @@ export class Machine extends ObservedEmitter<MachineEvents> {
   /** Gives planes their meaning. @throws {HostError} BadState once a VP exists. */
   setMeaning(meaning: PlaneMeaning, override: SharingDeclaration | null = null): void {
     if (this.vps.length > 0) throw new HostError('BadState', 'the meaning of planes is fixed once a VP exists');
-    this.meaning = meaning;
     this.sharing = new Sharing(this.arch.layout, override ?? meaning.sharing);
+    this.meaning = meaning;
   }
 
   /** @param mayReplace - names of personalities it extends. @throws {HostError} DoubleClaim, ExistsAlready. */
   addPersonality(personality: Personality, mayReplace: readonly string[] = []): void {
     if (this.personalities.some((p) => p.name === personality.name)) throw new HostError('ExistsAlready', `personality ${personality.name} is installed already`);
+    this.#checkName(personality);
     this.claims.add(personality, mayReplace);
     this.personalities.push(personality);
     this.addComponent(personality);
@@ -123,8 +128,11 @@ export class Machine extends ObservedEmitter<MachineEvents> {
 
   /** Makes the state of a component part of every snapshot. @throws {HostError} ExistsAlready on a second of its name. */
   addComponent(component_: Stateful): void {
-    if (this.#components.some((c) => c.stateName === component_.stateName)) throw new HostError('ExistsAlready', `component ${component_.stateName} is registered already`);
+    this.#checkName(component_);
     this.#components.push(component_);
+  }
+  #checkName({ stateName }: Stateful): void {
+    if (this.#components.some((c) => c.stateName === stateName)) throw new HostError('ExistsAlready', `component ${stateName} is registered already`);
   }
   get components(): readonly Stateful[] {
     return this.#components;
@@ -175,8 +183,23 @@ export class Machine extends ObservedEmitter<MachineEvents> {
     return found;
   }
 
+  /** Sets what drives a VP. After a restore into a machine that had none, it takes over the saved state. */
   setCpu(vp: Vp, cpu: Cpu): void {
+    const kept = this.#cpuStates.get(vp.index);
+    if (kept !== undefined) cpu.restore(kept);
+    this.#cpuStates.delete(vp.index);
     this.#cpus[vp.index] = cpu;
+  }
+  /** State of the processor of a VP, for the snapshot; null without one. */
+  saveCpu(vp: Vp): PlainState {
+    return this.#cpus[vp.index]?.save() ?? this.#cpuStates.get(vp.index) ?? null;
+  }
+  /** Restores the processor of a VP now, or when it is set. */
+  restoreCpu(vp: Vp, state: PlainState): void {
+    this.#cpuStates.delete(vp.index);
+    const cpu = this.#cpus[vp.index];
+    if (cpu) cpu.restore(state);
+    else if (state !== null) this.#cpuStates.set(vp.index, state);
   }
   /** @throws {HostError} BadState when no processor drives this VP. */
   cpuOf(vp: Vp): Cpu {
@@ -194,11 +217,14 @@ export class Machine extends ObservedEmitter<MachineEvents> {
 
   /** One run of one VP up to the end of its slice; `vp.sliceEnd` bounds it. */
   runVp(vp: Vp): Outcome {
+    // Called by the VMM itself rather than by the scheduler: what changed since the last run is the VMM's doing.
+    if (this.activeVp < 0) this.checks?.outside();
     return this.#loop.run(vp);
   }
 
   /** Runs all VPs. @param slices - slices after which to return to the caller. */
   run(slices?: number): SchedulerStop {
+    this.checks?.outside();
     return this.scheduler.run(slices);
   }
 
@@ -252,7 +278,10 @@ export class Machine extends ObservedEmitter<MachineEvents> {
 
   /** Nanoseconds of virtual time at a tick count: one scale, offset and boot base for every plane of every VP. */
   nanoseconds(ticks: number): number {
-    return Math.floor((ticks * 1_000_000_000) / this.options.ticksPerSecond);
+    const { ticksPerSecond } = this.options;
+    // Whole seconds apart, so that the product stays exact however long the machine runs.
+    const seconds = Math.floor(ticks / ticksPerSecond);
+    return seconds * NANOSECONDS + Math.floor(((ticks - seconds * ticksPerSecond) * NANOSECONDS) / ticksPerSecond);
   }
 
   /** Stores the events of the timers of a VP that are due, of all planes unless the options say otherwise. */
@@ -336,6 +365,7 @@ export class Machine extends ObservedEmitter<MachineEvents> {
   /** Puts a plane back into its created state; `kind` is one of the architecture's reset names. */
   resetPlane(context: PlaneContext, kind: string): void {
     if (context.vp.running === context.plane) throw new HostError('BadState', `VP ${context.vp.index} plane ${context.plane} is running`);
+    this.checks?.authorise(context);
     this.arch.reset(context, kind);
     context.completion = null;
     context.wait = null;
@@ -381,9 +411,14 @@ export class Machine extends ObservedEmitter<MachineEvents> {
   snapshot(): Snapshot {
     return machineSnapshot(this);
   }
-  /** Makes this machine equal to the one that was saved. @throws {HostError} BadSnapshot before anything changed. */
+  /**
+   * Makes this machine equal to the one that was saved. VPs and planes it has not yet are created.
+   * @throws {HostError} BadSnapshot: a snapshot of another machine is refused before anything changed; a part that cannot
+   *   take its own state back leaves a machine that must not run.
+   */
   restore(snapshot: Snapshot): void {
     restoreMachine(this, snapshot);
+    this.checks?.outside();
   }
 
   /** Parts that only the machine holds; for the snapshot. */

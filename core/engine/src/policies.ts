@@ -14,14 +14,18 @@ const leaveAs = (vp: Vp, to: PlaneContext, leave: 'runnable' | 'stopped'): void 
 };
 
 /**
- * The VMM (or the personality in its place) names the plane; events of other planes end the run with a plane event
+ * The VMM (or the personality in its place) names the plane, which is runnable by that; events of other planes end the run with a plane event
  * when they were asked about.
  * @spec LKML 2025-04-01 "KVM: VM planes" 01/29 and 22/29
  */
 export class UserspacePolicy implements SchedulerPolicy {
   readonly name = 'userspace';
   select(vp: Vp): number {
-    return vp.named;
+    // The name counts only where there is a choice.
+    const plane = (vp.existing & (vp.existing - 1)) === 0 ? lowestPlane(vp.existing) : vp.named;
+    const context = vp.planes[plane];
+    if (context && context.schedule !== Schedule.Runnable) vp.setSchedule(context, Schedule.Runnable);
+    return plane;
   }
   preempts(): boolean {
     return false;

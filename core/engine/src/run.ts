@@ -72,7 +72,7 @@ export class RunLoop {
 
   #publish(vp: Vp): void {
     const context = vp.context;
-    vp.reqExit = vp.asked & vp.existing & ~context.mask;
+    vp.reqExit = vp.asked & ~context.mask;
     vp.running = context.plane;
     this.#machine.rule.enter(context);
   }
@@ -95,7 +95,10 @@ export class RunLoop {
     const checkFirst = options.eventCheck === 'first';
     for (;;) {
       const context = vp.context;
-      if (context.completion !== null) this.#complete(context, context.completion);
+      if (context.completion !== null) {
+        m.checks?.authorise(context);
+        this.#complete(context, context.completion);
+      }
       if (vp.immediateExit) return Outcome.Interrupted;
       if (m.timeOf(vp) >= vp.deadline) m.expireTimers(vp);
       m.turn(context);
@@ -105,8 +108,10 @@ export class RunLoop {
           const target = rule.due(context);
           if (target !== 0) {
             const outcome = this.#planeEvent(vp, target);
+            m.checks?.afterEvent(context);
             if (outcome !== CONTINUE) return outcome;
-            continue;
+            // Without a switch the plane goes on: its events must not be asked about again before it made a step.
+            if (vp.context !== context) continue;
           }
         }
         if (policy.preempts(vp)) {
@@ -122,8 +127,9 @@ export class RunLoop {
         const target = rule.due(context);
         if (target !== 0) {
           const outcome = this.#planeEvent(vp, target);
+          m.checks?.afterEvent(context);
           if (outcome !== CONTINUE) return outcome;
-          continue;
+          if (vp.context !== context || context.activity !== Activity.Running) continue;
         }
       }
       const budget = this.#budget(vp);
@@ -137,9 +143,13 @@ export class RunLoop {
         vp.exit = { kind: 'entryRefused', plane: context.plane, reason: refusal } as EntryRefusedPayload;
         return this.#vmExit(vp);
       }
+      m.checks?.authorise(context);
       context.events.enter();
       // Taking an event can change what the plane does (a start or reset signal): look again before the guest runs.
-      if ((context.activity as Activity) !== Activity.Running) continue;
+      if ((context.activity as Activity) !== Activity.Running) {
+        m.left(context, 'event');
+        continue;
+      }
       hooks.trace?.entered(context);
       const exit = cpu.run(vp, budget);
       vp.statistics.exits++;

@@ -49,9 +49,7 @@ export class VpScheduler {
       if (left <= 0) return { kind: 'slices' };
       const vp = m.vps[this.#next]!;
       if (!this.#inSlice) this.#begin(vp);
-      m.activeVp = vp.index;
-      const outcome = m.runVp(vp);
-      m.activeVp = -1;
+      const outcome = this.#slice(vp);
       if (outcome === Outcome.Exit) return { kind: 'exit', vp };
       if (outcome === Outcome.Interrupted) return { kind: 'interrupted', vp };
       // What ran may have woken another VP even if it waits now itself.
@@ -62,6 +60,16 @@ export class VpScheduler {
       this.slices++;
       left--;
       m.flushOutbox();
+    }
+  }
+
+  #slice(vp: Vp): Outcome {
+    const m = this.#machine;
+    m.activeVp = vp.index;
+    try {
+      return m.runVp(vp);
+    } finally {
+      m.activeVp = -1;
     }
   }
 
@@ -77,17 +85,23 @@ export class VpScheduler {
     this.#inSlice = true;
   }
 
-  /** A VP that waits goes on inside its slice when one of its own timers is due before the slice ends. */
+  /** Machine time at which a VP that waits goes on by itself: its next timer, or the end of a timed wait. */
+  #nextDeadline(vp: Vp): number {
+    return Math.min(vp.deadline, this.#machine.waitDeadline(vp));
+  }
+
+  /** A VP that waits goes on inside its slice when that is due before the slice ends. */
   #warpInside(vp: Vp): boolean {
     const m = this.#machine;
     const end = m.time + this.#sliceTicks;
-    if (!(vp.deadline < end)) return false;
+    const deadline = this.#nextDeadline(vp);
+    if (!(deadline < end)) return false;
     const now = m.timeOf(vp);
-    if (vp.deadline > now) {
-      vp.timeBase += vp.deadline - now;
+    if (deadline > now) {
+      vp.timeBase += deadline - now;
       // The ticks that passed asleep are gone from the slice.
       const { ticksPerInstruction } = m.options;
-      vp.sliceEnd = vp.retired + Math.max(1, Math.floor((end - vp.deadline) / ticksPerInstruction));
+      vp.sliceEnd = vp.retired + Math.max(1, Math.floor((end - deadline) / ticksPerInstruction));
     }
     m.expireTimers(vp);
     this.#anyRan = true;
@@ -100,7 +114,7 @@ export class VpScheduler {
     let time = m.time + this.#sliceTicks;
     if (!this.#anyRan) {
       let nearest = Number.POSITIVE_INFINITY;
-      for (const vp of m.vps) nearest = Math.min(nearest, vp.deadline, m.waitDeadline(vp));
+      for (const vp of m.vps) nearest = Math.min(nearest, this.#nextDeadline(vp));
       if (nearest === Number.POSITIVE_INFINITY) {
         this.#next = 0;
         return false;

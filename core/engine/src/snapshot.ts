@@ -64,7 +64,7 @@ const saveVp = (m: Machine, vp: Vp): SavedVp => ({
   planes: vp.planes.filter((c) => c !== null).map((c) => savePlane(m, c)),
   fields: Object.fromEntries(vpFields.map((f) => [f, vp[f]])),
   statistics: { ...vp.statistics },
-  cpu: m.cpuOf(vp).save(),
+  cpu: m.saveCpu(vp),
 });
 
 /** @throws {HostError} BadState while a VP runs. */
@@ -121,7 +121,7 @@ const restorePlane = (m: Machine, c: PlaneContext, s: SavedPlane): void => {
   c.events.restore(s.events);
 };
 
-/** Makes `m` equal to the saved machine. VPs and planes it has not yet are created; processors must be set for them after. */
+/** Makes `m` equal to the saved machine. VPs and planes it has not yet are created; their processors take their state over when they are set. */
 export const restoreMachine = (m: Machine, s: Snapshot): void => {
   checkFits(m, s);
   while (m.vps.length < s.vps.length) m.createVp();
@@ -145,6 +145,6 @@ export const restoreMachine = (m: Machine, s: Snapshot): void => {
   for (const vp of m.vps) {
     for (const c of vp.planes) if (c) m.eventsChanged(c);
     m.timersChanged(vp.context);
-    m.cpuOf(vp).restore(s.vps[vp.index]!.cpu);
+    m.restoreCpu(vp, s.vps[vp.index]!.cpu);
   }
 };

@@ -68,11 +68,16 @@ export class EventLatches {
    */
   takeInit(): boolean {
     if (!this.#take(ApicEvent.init)) return false;
+    this.init();
+    return true;
+  }
+
+  /** Does to this APIC what INIT does, without a message. @spec SDM 3A §10.4.7.3 */
+  init(): void {
     for (const event of simpleLatches) this.#discard(event, ApicReset.init);
     if (this.#apic.isBootProcessor) this.#discard(ApicEvent.sipi, ApicReset.init);
     else this.#apic.block.raise(ApicFlag.waitForSipi);
     this.#apic.resetRegisters(ApicReset.init);
-    return true;
   }
 
   /** Takes a pending SIPI of a waiting processor. @returns the vector (start at vector * 4096), or -1. */

@@ -2,7 +2,7 @@ import { type Arena, type Machine, type PlaneContext } from '@vmplanes/engine';
 import { AcceptResult, ApicEvent, type ApicClock, type DeliveryMode, InterruptRouter, LocalApic, type LocalApicPort, type MessageSink, RegisterRules, sendMsi } from '../apic/index.ts';
 import { X86 } from '../state/layout.ts';
 import type { X86Arch } from './x86-arch.ts';
-import { encodeMessage } from './x86-events.ts';
+import { encodeMessage, type ExternalInterrupts } from './x86-events.ts';
 
 const SCALE_SHIFT = 32n;
 
@@ -39,6 +39,8 @@ export class ApicFabric implements MessageSink, LocalApicPort {
   onTaken: ((apic: LocalApic, vector: number) => void) | null = null;
   /** A vector left service. */
   onEnded: ((apic: LocalApic, vector: number) => void) | null = null;
+  /** Answers the acknowledgement of external interrupts, for an interrupt controller outside the local APICs. */
+  readonly external: ExternalInterrupts = { acknowledge: null };
   readonly #machine: Machine;
   readonly #arch: X86Arch;
   readonly #rules: RegisterRules;

@@ -112,9 +112,11 @@ export class SystemRegisters implements Stateful {
     this.#busLockExits = on;
   }
 
-  #access(context: PlaneContext, byHost: boolean): MsrAccess {
+  /** An access to the block that holds the VP's value of the MSR: a shared one of a stopped plane lies with the current plane. */
+  #access(context: PlaneContext, index: number, byHost: boolean): MsrAccess {
     const { machine } = this.#arch;
-    return { arena: machine.arena, base: context.base, features: this.features, byHost, machineTicks: BigInt(Math.floor(machine.timeOf(context.vp))) };
+    const cell = this.msrs.lookup(index)?.cell;
+    return { arena: machine.arena, base: cell === undefined ? context.base : machine.blockOf(context, cell), features: this.features, byHost, machineTicks: BigInt(Math.floor(machine.timeOf(context.vp))) };
   }
 
   /** @param byHost - the VMM reads state: features and direction are not checked. */
@@ -123,11 +125,11 @@ export class SystemRegisters implements Stateful {
       const out = this.#out;
       return readApicMsr(this.#arch.apicOf(context), index, out) ? join(out[0]!, out[1]!) : 'invalid';
     }
-    return this.msrs.read(this.#access(context, byHost), index);
+    return this.msrs.read(this.#access(context, index, byHost), index);
   }
 
   writeMsr(context: PlaneContext, index: number, value: bigint, byHost: boolean): 'ok' | MsrRefusal {
-    if (!isApicMsr(index)) return this.msrs.write(this.#access(context, byHost), index, value);
+    if (!isApicMsr(index)) return this.msrs.write(this.#access(context, index, byHost), index, value);
     const apic = this.#arch.apicOf(context);
     const done = index === 0x1b ? apic.writeApicBase(Number(value & U32), Number(value >> 32n), byHost) : writeApicMsr(apic, index, Number(value & U32), Number(value >> 32n));
     return done ? 'ok' : 'invalid';
@@ -180,7 +182,7 @@ export class SystemRegisters implements Stateful {
     const state = readControlState({ arena, base });
     const store = (legal: Legalized, name: 'cr0' | 'cr2' | 'cr3' | 'cr4' | 'dr7' | 'xcr0'): boolean => {
       if (isFault(legal)) return false;
-      writeRegister(arena, base, name, legal.value);
+      writeRegister(arena, this.#arch.machine.blockOf(context, name), name, legal.value);
       return true;
     };
     switch (key) {

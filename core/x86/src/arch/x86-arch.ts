@@ -82,7 +82,7 @@ export class X86Arch implements Arch {
     const at = (vp.index * m.options.maxPlanes + plane) * LOCAL_APIC_BYTES;
     const apic = this.#fabric.createApic(context, this.#apicArena, at);
     this.#parts[vp.index * 16 + plane] = { apic, walker: new PlaneWalker(m, context, this.registers.addressModel) };
-    const events = new X86Events(m, context, apic, () => this.#resetParameters(isBsp), this.#taken);
+    const events = new X86Events(m, context, apic, this.#fabric.external, () => this.#resetParameters(isBsp), this.#taken);
     // The first plane of an application processor waits to be started; further planes are started by whoever enables them.
     context.activity = isBsp || plane !== 0 ? Activity.Running : Activity.WaitForSipi;
     if (plane !== 0) apic.latches.setWaitingForSipi(false);
@@ -98,8 +98,16 @@ export class X86Arch implements Arch {
 
   reset(context: PlaneContext, kind: string): void {
     resetContext(this.#machine.arena, context.base, kind as ResetKind, this.#resetParameters(context.vp.index === 0));
-    if (kind === 'powerOn') this.apicOf(context).reset();
-    context.activity = context.vp.index === 0 || context.plane !== 0 ? Activity.Running : Activity.WaitForSipi;
+    const apic = this.apicOf(context);
+    if (kind === 'init') apic.latches.init();
+    else {
+      apic.reset();
+      if (context.plane !== 0) apic.latches.setWaitingForSipi(false);
+      context.edges = 0;
+      context.clockOffset = 0;
+      context.instructionLength = 0;
+    }
+    context.activity = apic.latches.isWaitingForSipi ? Activity.WaitForSipi : Activity.Running;
   }
 
   #partsOf(context: PlaneContext): PlaneParts {
@@ -165,15 +173,8 @@ export class X86Arch implements Arch {
     if (page < 0 || exit.key < page || exit.key >= page + 4096) return false;
     const offset = exit.key - page;
     if (exit.write) writePage(apic, offset, exit.size, exit.lo);
-    else this.setRax(context, readPage(apic, offset, exit.size), 0);
+    else this.loadRax(context, exit.size, readPage(apic, offset, exit.size), 0);
     return true;
-  }
-
-  setRax(context: PlaneContext, lo: number, hi: number): void {
-    const { u32 } = this.#machine.arena;
-    const word = (context.base + X86.rax) >>> 2;
-    u32[word] = lo;
-    u32[word + 1] = hi;
   }
 
   unclaimed(context: PlaneContext, exit: CpuExit): Answer {
@@ -241,11 +242,10 @@ export class X86Arch implements Arch {
     const { size } = completion.data as { readonly size?: number };
     switch (completion.kind) {
       case 'io':
-        this.#loadPartial(context, number('value'), size ?? 4);
+        this.loadRax(context, size ?? 4, number('value'), 0);
         break;
       case 'mmio':
-        if (size === 8) this.setRax(context, number('lo'), number('hi'));
-        else this.#loadPartial(context, number('lo'), size ?? 4);
+        this.loadRax(context, size ?? 4, number('lo'), number('hi'));
         break;
       case 'rdmsr':
       case 'wrmsr':
@@ -261,15 +261,19 @@ export class X86Arch implements Arch {
     this.retire(context);
   }
 
-  /** A result of 1 or 2 bytes leaves the rest of RAX alone, one of 4 clears the upper half. @spec SDM 1 §3.4.1.1 */
-  #loadPartial(context: PlaneContext, value: number, size: number): void {
-    if (size === 4) {
-      this.setRax(context, value, 0);
-      return;
-    }
+  /**
+   * Puts the result of a load into RAX: one of 1 or 2 bytes leaves the rest alone, one of 4 clears the upper half.
+   * @param size - bytes: 1, 2, 4 or 8. @spec SDM 1 §3.4.1.1
+   */
+  loadRax(context: PlaneContext, size: number, lo: number, hi: number): void {
     const { u32 } = this.#machine.arena;
     const word = (context.base + X86.rax) >>> 2;
-    const mask = size === 1 ? 0xff : 0xffff;
-    u32[word] = (u32[word]! & ~mask) | (value & mask);
+    if (size < 4) {
+      const mask = size === 1 ? 0xff : 0xffff;
+      u32[word] = (u32[word]! & ~mask) | (lo & mask);
+      return;
+    }
+    u32[word] = lo;
+    u32[word + 1] = size === 8 ? hi : 0;
   }
 }

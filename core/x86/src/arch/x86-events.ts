@@ -11,6 +11,12 @@ const START = bit(ApicEvent.init) | bit(ApicEvent.sipi);
 /** The message codes of {@link EventSource.deliver}: the layout of the low word of an interrupt command. @spec SDM 3A §10.6.1 */
 export const encodeMessage = (mode: DeliveryMode, vector: number, isAssert: boolean, isLevel: boolean): number => vector | (mode << 8) | (isAssert ? 1 << 14 : 0) | (isLevel ? 1 << 15 : 0);
 
+/** The interrupt controller that gives the vectors of external interrupts; null while there is none. */
+export interface ExternalInterrupts {
+  /** @returns the vector, 0..255. */
+  acknowledge: ((apic: LocalApic) => number) | null;
+}
+
 /**
  * The events of one x86 plane context: what its local APIC holds, gated by what the context says of interrupt flag,
  * shadows and NMI blocking. Only the local APIC stores events; the context block has what is being delivered.
@@ -20,6 +26,7 @@ export class X86Events implements EventSource {
     readonly machine: Machine,
     readonly context: PlaneContext,
     readonly apic: LocalApic,
+    readonly external: ExternalInterrupts,
     readonly resetParameters: () => ResetParameters,
     readonly taken: (apic: LocalApic, vector: number) => void,
   ) {}
@@ -31,9 +38,13 @@ export class X86Events implements EventSource {
     this.machine.arena.u32[(this.context.base + offset) >>> 2] = value;
   }
 
-  /** Event classes that count as pending for the plane: SMI is held, system management mode is not implemented. */
+  /**
+   * Event classes that count as pending for the plane. SMI is held, system management mode is not implemented; an external
+   * interrupt is held while nobody can tell its vector.
+   */
   #pending(): number {
     let set = this.apic.deliverable() & ~bit(ApicEvent.smi);
+    if (this.external.acknowledge === null) set &= ~bit(ApicEvent.extInt);
     if (this.#cell(X86['nmi.blocked']) !== 0) set &= ~bit(ApicEvent.nmi);
     return set;
   }
@@ -43,8 +54,10 @@ export class X86Events implements EventSource {
     let set = this.#pending();
     const shadow = this.#cell(X86.interruptShadow);
     if (shadow !== 0 || (this.#cell(X86.rflags) & IF) === 0 || this.#cell(X86['interrupt.injected']) !== 0) set &= ~MASKABLE;
-    // A fault that is due goes first; an NMI waits for the instruction behind MOV SS.
-    if ((shadow & 1) !== 0 || this.#cell(X86['exception.state']) !== 0) set &= ~bit(ApicEvent.nmi);
+    // An NMI waits for the instruction behind MOV SS.
+    if ((shadow & 1) !== 0) set &= ~bit(ApicEvent.nmi);
+    // A fault that is due goes first.
+    if (this.#cell(X86['exception.state']) !== 0) set &= START;
     return set;
   }
 
@@ -52,7 +65,8 @@ export class X86Events implements EventSource {
     return this.apic.irrNonEmpty();
   }
   deliverable(): boolean {
-    return this.#pending() !== 0 || this.apic.timer.deadline() <= this.machine.timeOf(this.context.vp);
+    // A timer that is due is a stored event already: the engine turns it into one as its time comes.
+    return this.#pending() !== 0;
   }
   wakes(): boolean {
     if (this.context.activity === Activity.WaitForSipi) return (this.#pending() & START) !== 0;
@@ -72,6 +86,11 @@ export class X86Events implements EventSource {
       const vector = this.apic.acknowledge();
       this.#inject(vector);
       this.taken(this.apic, vector);
+    } else {
+      const vector = this.external.acknowledge!(this.apic);
+      this.apic.latches.take(ApicEvent.extInt);
+      this.#inject(vector);
+      this.machine.eventsChanged(this.context);
     }
   }
 

@@ -1,6 +1,6 @@
 import { HostError } from '@vmplanes/engine';
 import { CallKind } from '../exits.ts';
-import { isRegisterName, X86, X86Size } from '../state/layout.ts';
+import { isRegisterName, X86, X86Size, x86ContextLayout } from '../state/layout.ts';
 import type { RegisterValues, Step, Value } from './steps.ts';
 
 /** Operations by number, for the dispatch of the scripted processor. */
@@ -55,6 +55,10 @@ export interface CompiledStep {
   readonly user: boolean;
   /** Byte offset of a cell that the op reads or writes; -1 without one. */
   readonly cell: number;
+  /** The cell has 64 bits (or more, of which the lower 64 count). */
+  readonly wide: boolean;
+  /** Loads cells that decide on delivery of events. */
+  readonly loadsEvents: boolean;
   readonly bytes: Uint8Array;
 }
 
@@ -80,16 +84,25 @@ const lowOf = (n: bigint): number => Number(n & 0xffff_ffffn);
 const highOf = (n: bigint): number => Number(n >> 32n);
 
 const cellOf = (name: string): number => (isRegisterName(name) ? X86[name] : bad(`no register '${name}'`));
+const isWide = (name: string): boolean => isRegisterName(name) && X86Size[name] > 4;
+
+/** @throws {HostError} BadScript when `n` is no whole number in the range. */
+const whole = (n: number, from: number, to: number, what: string): number => (Number.isInteger(n) && n >= from && n <= to ? n : bad(`${what} ${String(n)} is not in ${from}..0x${to.toString(16)}`));
+const U32 = 0xffff_ffff;
 
 const compileLoads = (regs: RegisterValues | undefined): Float64Array => {
   const out: number[] = [];
   for (const [name, value] of Object.entries(regs ?? {})) {
     const n = toU64(value, name);
     const offset = cellOf(name);
-    if (isRegisterName(name) && X86Size[name] === 4) {
+    const size = isRegisterName(name) ? X86Size[name] : 8;
+    if (size > 16) bad(`${name}: is no register`);
+    if (size === 4) {
       if (n >> 32n) bad(`${name}: ${String(value)} does not fit 32 bits`);
       out.push(offset, lowOf(n), -1);
     } else out.push(offset, lowOf(n), highOf(n));
+    // The value of a wider register is extended with zeros.
+    if (size === 16) out.push(offset + 8, 0, 0);
   }
   return Float64Array.from(out);
 };
@@ -108,6 +121,7 @@ const NO_BYTES = new Uint8Array(0);
 
 /** @throws {HostError} BadScript names the operand that is wrong. */
 export const compileStep = (step: Step): CompiledStep => {
+  if (typeof step !== 'object' || step === null) bad(`'${String(step)}' is no step`);
   const { cost = 1 } = step;
   if (!Number.isInteger(cost) || cost < 1) bad(`${step.op}: cost ${cost} is not a whole number from 1`);
   const c = {
@@ -125,6 +139,8 @@ export const compileStep = (step: Step): CompiledStep => {
     linear: false,
     user: false,
     cell: -1,
+    wide: false,
+    loadsEvents: Object.keys(step.regs ?? {}).some((name) => x86ContextLayout.has(name) && (x86ContextLayout.register(name).groups ?? []).includes('events')),
     bytes: NO_BYTES as Uint8Array,
   };
   const value = (v: Value): void => {
@@ -142,24 +158,24 @@ export const compileStep = (step: Step): CompiledStep => {
   switch (step.op) {
     case 'call':
       c.op = Op.Call;
-      c.key = callKinds[step.via ?? 'vmcall'];
+      c.key = callKinds[step.via ?? 'vmcall'] ?? bad(`call: no call instruction '${String(step.via)}'`);
       break;
     case 'instruction':
       c.op = Op.Instruction;
       break;
     case 'rdmsr':
       c.op = Op.Rdmsr;
-      c.key = step.index;
+      c.key = whole(step.index, 0, U32, 'rdmsr: index');
       break;
     case 'wrmsr':
       c.op = Op.Wrmsr;
-      c.key = step.index;
+      c.key = whole(step.index, 0, U32, 'wrmsr: index');
       value(step.value);
       break;
     case 'cpuid':
       c.op = Op.Cpuid;
-      c.key = step.leaf;
-      c.subleaf = step.subleaf ?? 0;
+      c.key = whole(step.leaf, 0, U32, 'cpuid: leaf');
+      c.subleaf = whole(step.subleaf ?? 0, 0, U32, 'cpuid: subleaf');
       break;
     case 'in':
       c.op = Op.In;
@@ -170,7 +186,8 @@ export const compileStep = (step: Step): CompiledStep => {
       c.op = Op.Out;
       c.key = step.port;
       c.size = step.size ?? 1;
-      c.lo = step.value >>> 0;
+      if (![1, 2, 4].includes(c.size)) bad(`out: size ${c.size} is not 1, 2 or 4`);
+      c.lo = whole(step.value, 0, 2 ** (8 * c.size) - 1, 'out: value');
       break;
     case 'read':
       c.op = Op.Read;
@@ -206,9 +223,8 @@ export const compileStep = (step: Step): CompiledStep => {
       break;
     case 'apicRead':
     case 'apicWrite':
-      if (step.register < 0 || step.register > 0x3f) bad(`${step.op}: register 0x${step.register.toString(16)} is not in 0..0x3f`);
       c.op = step.op === 'apicRead' ? Op.ApicRead : Op.ApicWrite;
-      c.key = step.register;
+      c.key = whole(step.register, 0, 0x3f, `${step.op}: register`);
       if (step.op === 'apicWrite') value(step.value);
       break;
     case 'eoi':
@@ -244,12 +260,15 @@ export const compileStep = (step: Step): CompiledStep => {
     case 'expect':
       c.op = step.op === 'expect' ? Op.Expect : Op.JumpIf;
       c.cell = cellOf(step.register);
+      c.wide = isWide(step.register);
       value(step.equals);
+      if (!c.wide && c.hi !== 0) bad(`${step.op}: ${String(step.equals)} does not fit the 32 bits of ${step.register}`);
       if (step.op === 'jumpIf') c.key = step.to;
       break;
     case 'loop':
       c.op = Op.Loop;
       c.cell = cellOf(step.register);
+      c.wide = isWide(step.register);
       c.key = step.to;
       break;
     default:
@@ -263,16 +282,21 @@ export const compileStep = (step: Step): CompiledStep => {
   return c;
 };
 
+/** Compiles one step of a script. @throws {HostError} BadScript names the script, the step and the operand. */
+export const compileAt = (id: string, index: number, step: Step): CompiledStep => {
+  try {
+    return compileStep(step);
+  } catch (error) {
+    if (error instanceof HostError) throw new HostError('BadScript', `${id}, step ${index}: ${error.message}`);
+    throw error;
+  }
+};
+
 /** Compiles a table and checks its jumps. @throws {HostError} BadScript names the table, the step and the operand. */
 export const compileTable = (id: string, steps: readonly Step[]): readonly CompiledStep[] =>
   steps.map((step, i) => {
-    try {
-      const c = compileStep(step);
-      const jumps = c.op === Op.Jump || c.op === Op.JumpIf || c.op === Op.Loop;
-      if (jumps && (!Number.isInteger(c.key) || c.key < 0 || c.key > steps.length)) bad(`${step.op} to ${c.key}: the table has ${steps.length} steps`);
-      return c;
-    } catch (error) {
-      if (error instanceof HostError) throw new HostError('BadScript', `${id}, step ${i}: ${error.message}`);
-      throw error;
-    }
+    const c = compileAt(id, i, step);
+    const jumps = c.op === Op.Jump || c.op === Op.JumpIf || c.op === Op.Loop;
+    if (jumps && (!Number.isInteger(c.key) || c.key < 0 || c.key > steps.length)) bad(`${id}, step ${i}: ${step.op} to ${String(c.key)}: the table has ${steps.length} steps`);
+    return c;
   });

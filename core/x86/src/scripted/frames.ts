@@ -1,9 +1,11 @@
 import { HostError, type PlainRecord } from '@vmplanes/engine';
-import { type CompiledStep, compileStep, compileTable } from './compile.ts';
+import { compileAt, type CompiledStep, compileTable } from './compile.ts';
 import { isTable, type GeneratorScript, type Script, type ScriptArgs, type Step, type StepResult, type TableScript } from './steps.ts';
 
 /** Frame of the program itself, as against a handler's, whose number is its vector. */
 export const MAIN = -1;
+/** Key of the table for every vector without one of its own. */
+const DEFAULT = -2;
 
 /**
  * One activation of a script: the program, or a handler it was interrupted by. A generator is restored by running it
@@ -11,6 +13,8 @@ export const MAIN = -1;
  */
 export interface Frame {
   readonly vector: number;
+  /** Interrupt flag of what this handler interrupted, given back at its end. */
+  interruptFlag: number;
   /** The step to run next or in progress; null at the end. */
   readonly step: CompiledStep | null;
   /** Takes the result of the step (generators) and moves to the next one. */
@@ -24,6 +28,7 @@ export interface Frame {
 
 class TableFrame implements Frame {
   readonly wantsResults = false;
+  interruptFlag = 0;
   pc = 0;
   constructor(
     readonly vector: number,
@@ -38,8 +43,12 @@ class TableFrame implements Frame {
   jump(to: number): void {
     this.pc = to;
   }
+  restore(pc: number, id: string): void {
+    if (!Number.isInteger(pc) || pc < 0 || pc > this.table.length) throw new HostError('BadSnapshot', `${id}: the saved run is at step ${String(pc)} of a table with ${this.table.length}`);
+    this.pc = pc;
+  }
   save(): PlainRecord {
-    return { vector: this.vector, pc: this.pc };
+    return { vector: this.vector, interruptFlag: this.interruptFlag, pc: this.pc };
   }
 }
 
@@ -48,6 +57,7 @@ const stepText = (step: Step): string => JSON.stringify(step, (_key, value: unkn
 
 class GeneratorFrame implements Frame {
   readonly wantsResults = true;
+  interruptFlag = 0;
   readonly #steps: Iterator<Step, void, StepResult>;
   readonly #results: StepResult[] = [];
   readonly #yielded: string[] = [];
@@ -67,7 +77,7 @@ class GeneratorFrame implements Frame {
       this.step = null;
       return;
     }
-    this.step = compileStep(next.value);
+    this.step = compileAt(this.id, this.#yielded.length, next.value);
     this.#yielded.push(stepText(next.value));
   }
 
@@ -82,7 +92,7 @@ class GeneratorFrame implements Frame {
   }
 
   save(): PlainRecord {
-    return { vector: this.vector, results: [...this.#results], yielded: [...this.#yielded] };
+    return { vector: this.vector, interruptFlag: this.interruptFlag, results: [...this.#results], yielded: [...this.#yielded] };
   }
 
   /** Feeds the saved results to a fresh generator and checks that it asks for the same steps. */
@@ -105,7 +115,15 @@ export class FrameMaker {
     readonly script: Script,
     readonly args: ScriptArgs,
   ) {
-    if (isTable(script)) this.#tables.set(MAIN, compileTable(script.id, script.steps));
+    if (!isTable(script)) return;
+    this.#tables.set(MAIN, compileTable(script.id, script.steps));
+    for (const [key, steps] of Object.entries(script.handlers ?? {})) this.#compileHandler(script, key, steps);
+  }
+
+  #compileHandler(script: TableScript, key: string, steps: readonly Step[]): void {
+    const vector = key === 'default' ? DEFAULT : Number(key);
+    if (vector !== DEFAULT && !(/^\d+$/.test(key) && vector <= 255)) throw new HostError('BadScript', `${script.id}: handler '${key}' is no vector in 0..255`);
+    this.#tables.set(vector, compileTable(`${script.id}, handler ${key}`, steps));
   }
 
   main(): Frame {
@@ -114,17 +132,9 @@ export class FrameMaker {
 
   /** @returns null when the script has no handler for this vector. */
   handler(vector: number): Frame | null {
-    return isTable(this.script) ? this.#tableHandler(this.script, vector) : this.#generatorHandler(this.script, vector);
-  }
-
-  #tableHandler(script: TableScript, vector: number): Frame | null {
-    const kept = this.#tables.get(vector);
-    if (kept) return new TableFrame(vector, kept);
-    const steps = script.handlers?.[String(vector)] ?? script.handlers?.['default'];
-    if (!steps) return null;
-    const table = compileTable(`${script.id}, handler ${vector}`, steps);
-    this.#tables.set(vector, table);
-    return new TableFrame(vector, table);
+    if (!isTable(this.script)) return this.#generatorHandler(this.script, vector);
+    const table = this.#tables.get(vector) ?? this.#tables.get(DEFAULT);
+    return table ? new TableFrame(vector, table) : null;
   }
 
   #generatorHandler(script: GeneratorScript, vector: number): Frame | null {
@@ -135,7 +145,8 @@ export class FrameMaker {
   restore(state: PlainRecord): Frame {
     const vector = state['vector'] as number;
     const frame = vector === MAIN ? this.main() : this.handler(vector);
-    if (frame instanceof TableFrame) frame.pc = state['pc'] as number;
+    if (frame !== null) frame.interruptFlag = state['interruptFlag'] as number;
+    if (frame instanceof TableFrame) frame.restore(state['pc'] as number, this.script.id);
     else if (frame instanceof GeneratorFrame) frame.replay(state['results'] as StepResult[], state['yielded'] as string[]);
     else throw new HostError('BadSnapshot', `${this.script.id}: has no handler for vector ${vector}, the saved run was in one`);
     return frame;

@@ -2,7 +2,7 @@ import { type Cpu, HostError, type Machine, type PlainRecord, type PlainState, t
 import type { CpuExit } from '@vmplanes/engine';
 import type { X86Arch } from '../arch/x86-arch.ts';
 import { X86ExitRecords } from '../exits.ts';
-import { readRegister } from '../state/registers.ts';
+import { readRegister, writeRegister } from '../state/registers.ts';
 import { X86 } from '../state/layout.ts';
 import { Op } from './compile.ts';
 import { type Frame, FrameMaker, MAIN } from './frames.ts';
@@ -71,8 +71,8 @@ export class ScriptCpu implements Cpu {
     const end = vp.retired + budget;
     if (!program) return this.#halt(context);
     for (;;) {
-      this.#settle(context, program);
-      if (vp.retired >= end) return this.#records.budget;
+      const tookFault = this.#settle(context, program);
+      if (vp.retired >= end || (tookFault && context.events.wakes())) return this.#records.budget;
       const frame = program.top;
       const step = frame.step;
       if (step === null || program.failed !== null) {
@@ -102,48 +102,56 @@ export class ScriptCpu implements Cpu {
     }
   }
 
-  /** Before a step: finish the one that exited, then start a handler for what was injected. */
-  #settle(context: PlaneContext, program: PlaneProgram): void {
+  /**
+   * Before a step: finish the one that exited, then start a handler for what was injected.
+   * @returns whether the step that exited ended with a fault: what the fault held up is due then.
+   */
+  #settle(context: PlaneContext, program: PlaneProgram): boolean {
     const { u32 } = this.#machine.arena;
     const word = context.base >>> 2;
+    let tookFault = false;
     if (program.awaiting) {
       const fault = this.#faultIsDue(context) ? this.#takeFault(context) : null;
       const retired = this.#rip(context) !== program.ripAtExit;
       program.awaiting = false;
       const frame = program.top;
-      if (fault !== null || retired) frame.advance(frame.wantsResults ? this.#result(context, frame, fault) : null);
+      tookFault = fault !== null;
+      if (tookFault || retired) frame.advance(frame.wantsResults ? this.#result(context, frame, fault) : null);
     }
     if (this.#faultIsDue(context)) {
-      this.#enterHandler(context, program, this.#takeFault(context).vector);
+      this.#enterHandler(context, program, this.#takeFault(context).vector, false);
     } else if (u32[word + X86['nmi.injected'] / 4] !== 0) {
       u32[word + X86['nmi.injected'] / 4] = 0;
-      this.#enterHandler(context, program, 2);
+      this.#enterHandler(context, program, 2, false);
     } else if (u32[word + X86['interrupt.injected'] / 4] !== 0) {
       u32[word + X86['interrupt.injected'] / 4] = 0;
-      this.#enterHandler(context, program, u32[word + X86['interrupt.vector'] / 4]!);
+      this.#enterHandler(context, program, u32[word + X86['interrupt.vector'] / 4]!, true);
     }
+    return tookFault;
   }
 
-  #enterHandler(context: PlaneContext, program: PlaneProgram, vector: number): void {
+  #enterHandler(context: PlaneContext, program: PlaneProgram, vector: number, isInterrupt: boolean): void {
     const frame = program.maker.handler(vector);
     if (frame === null) {
       // Nobody listens: acknowledge an interrupt so that lower ones are not held up, and drop it.
-      if (vector >= 32) this.#runner.eoi(context);
-      if (vector === 2) this.#runner.endNmi(context);
+      if (isInterrupt) this.#runner.eoi(context, vector);
+      else if (vector === 2) this.#runner.endNmi(context);
       return;
     }
+    const { u32 } = this.#machine.arena;
+    const rflags = (context.base + X86.rflags) >>> 2;
+    frame.interruptFlag = u32[rflags]! & IF;
     program.frames.push(frame);
-    this.#machine.arena.u32[(context.base + X86.rflags) >>> 2]! &= ~IF;
+    u32[rflags]! &= ~IF;
+    u32[(context.base + X86.interruptShadow) >>> 2] = 0;
   }
 
   #leaveHandler(context: PlaneContext, program: PlaneProgram): void {
     const frame = program.frames.pop()!;
     if (frame.vector === 2) this.#runner.endNmi(context);
-    // A maskable interrupt was only taken with the flag set; handlers of faults nest below the flag they found.
-    if (frame.vector >= 32) {
-      this.#machine.arena.u32[(context.base + X86.rflags) >>> 2]! |= IF;
-      this.#machine.eventsChanged(context);
-    }
+    const { u32 } = this.#machine.arena;
+    const rflags = (context.base + X86.rflags) >>> 2;
+    u32[rflags] = (u32[rflags]! & ~IF) | frame.interruptFlag;
   }
 
   #halt(context: PlaneContext): CpuExit {
@@ -163,7 +171,11 @@ export class ScriptCpu implements Cpu {
   #takeFault(context: PlaneContext): StepFault {
     const { arena } = this.#machine;
     const cell = (name: 'exception.vector' | 'exception.hasErrorCode' | 'exception.errorCode'): number => arena.u32[(context.base + X86[name]) >>> 2]!;
-    arena.u32[(context.base + X86['exception.state']) >>> 2] = 0;
+    const { u32 } = arena;
+    u32[(context.base + X86['exception.state']) >>> 2] = 0;
+    // Delivery begins: the payload of a page fault becomes CR2, and a one-instruction shadow ends.
+    if (u32[(context.base + X86['exception.hasPayload']) >>> 2] !== 0) writeRegister(arena, context.base, 'cr2', readRegister(arena, context.base, 'exception.payload'));
+    u32[(context.base + X86.interruptShadow) >>> 2] = 0;
     return {
       vector: cell('exception.vector'),
       errorCode: cell('exception.hasErrorCode') !== 0 ? cell('exception.errorCode') : null,

@@ -43,13 +43,16 @@ export class StepRunner {
       u32[word] = loads[i + 1]!;
       if (loads[i + 2]! >= 0) u32[word + 1] = loads[i + 2]!;
     }
+    if (step.loadsEvents) this.#machine.eventsChanged(context);
   }
 
   retire(context: PlaneContext): void {
     this.#arch.retire(context);
   }
-  eoi(context: PlaneContext): void {
-    this.#arch.apicOf(context).eoi();
+  /** Ends an interrupt that nobody handles; external interrupts are not in service at the local APIC. */
+  eoi(context: PlaneContext, vector: number): void {
+    const apic = this.#arch.apicOf(context);
+    if (apic.highestIsr() === vector) apic.eoi();
   }
   endNmi(context: PlaneContext): void {
     this.#setWord(context, X86['nmi.blocked'], 0);
@@ -140,12 +143,17 @@ export class StepRunner {
         break;
       case Op.JumpIf:
       case Op.Expect:
-        this.taken = this.#word(context, step.cell) === step.lo && this.#word(context, step.cell + 4) === step.hi;
+        this.taken = this.#word(context, step.cell) === step.lo && (!step.wide || this.#word(context, step.cell + 4) === step.hi);
         break;
       case Op.Loop: {
         const low = (this.#word(context, step.cell) - 1) >>> 0;
         this.#setWord(context, step.cell, low);
-        this.taken = low !== 0;
+        let high = step.wide ? this.#word(context, step.cell + 4) : 0;
+        if (step.wide && low === 0xffff_ffff) {
+          high = (high - 1) >>> 0;
+          this.#setWord(context, step.cell + 4, high);
+        }
+        this.taken = (low | high) !== 0;
         break;
       }
       default:
@@ -233,8 +241,7 @@ export class StepRunner {
 
   #intoRax(context: PlaneContext, size: number): void {
     const { lo, hi } = this.#machine.memory.access;
-    this.#setWord(context, X86.rax, lo);
-    this.#setWord(context, X86.rax + 4, size === 8 ? hi : 0);
+    this.#arch.loadRax(context, size, lo, hi);
   }
 
   #anyMmio(step: CompiledStep, gpa: number, write: boolean): CpuExit {

@@ -27,7 +27,7 @@ export type Step = Common &
     | { readonly op: 'cpuid'; readonly leaf: number; readonly subleaf?: number }
     | { readonly op: 'in'; readonly port: number; readonly size?: 1 | 2 | 4 }
     | { readonly op: 'out'; readonly port: number; readonly size?: 1 | 2 | 4; readonly value: number }
-    /** Loads into RAX. */
+    /** Loads into RAX: 1 or 2 bytes leave the rest of it alone, 4 clear the upper half. */
     | ({ readonly op: 'read'; readonly size?: 1 | 2 | 4 | 8 } & Address)
     | ({ readonly op: 'write'; readonly size?: 1 | 2 | 4 | 8; readonly value: Value } & Address)
     /** Writes a run of bytes, given in hexadecimal. */
@@ -73,7 +73,7 @@ export interface StepFault {
 export interface StepResult {
   /** Null when the step had its effect. */
   readonly fault: StepFault | null;
-  /** RAX, RBX, RCX, RDX, RSI, RDI, R8 to R15 after the step. */
+  /** RAX, RBX, RCX, RDX, RSI, RDI, R8 and R9 after the step; `get` reads any other cell. */
   readonly rax: bigint;
   readonly rbx: bigint;
   readonly rcx: bigint;
