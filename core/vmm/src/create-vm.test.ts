@@ -1,5 +1,5 @@
-import { HostError } from '@vmplanes/engine';
-import type { Script, Step, StepResult } from '@vmplanes/x86';
+import { HostError, Machine, PERSONALITY_API, type PersonalityPlugin } from '@vmplanes/engine';
+import { type Script, type Step, type StepResult, X86 } from '@vmplanes/x86';
 import { parseTrace } from '@vmplanes/trace';
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -49,6 +49,7 @@ describe('createVm', () => {
     ['two scripts of one id', [runOne, { scripts: [one(), one()] }], 'BadScript', "two have the id 'one'"],
     ['a step that does not exist', [runOne, { scripts: [{ id: 'one', steps: [{ op: 'wrok' } as never] }] }], 'BadScript', 'wrok'],
     ['a guest type that does not exist', [{ type: 'plane' }], 'BadConfig', "did you mean 'plain'?"],
+    ['memory that no host has', [{ memory: '900000GiB' }], 'NoMemory', 'memory: this host cannot give 900000GiB'],
     ['a trace in no directory', [{}, { trace: join(directory, 'none', 't') }], 'BadFile', 'cannot be written'],
   ])('refuses %s', async (_what, args, code, text) => {
     await expect(createVm(...args)).rejects.toMatchObject({ code, message: expect.stringContaining(text) as string });
@@ -69,6 +70,54 @@ describe('createVm', () => {
     expect(await shutdown.run()).toMatchObject({ reason: 'shutdown', at: { vp: 0, plane: 0, payload: { kind: 'shutdown' } } });
     const failed = await createVm(runOne, { scripts: [one({ op: 'expect', register: 'rax', equals: 3 })] });
     expect(await failed.run()).toMatchObject({ reason: 'finished', failures: [expect.stringContaining('rax is 0x0, expected 3')] });
+  });
+});
+
+/** A personality that answers one CPUID leaf with a number. */
+const answering = (name: string, value: number, more: Partial<PersonalityPlugin> = {}): (() => Promise<unknown>) => async () => ({
+  personality: {
+    name,
+    version: '1.0.0',
+    api: PERSONALITY_API,
+    summary: 'For tests.',
+    options: { type: 'object', properties: {} },
+    support: [],
+    install: (scope) => {
+      const machine = scope.resolve(Machine.token);
+      return {
+        name,
+        stateName: name,
+        stateVersion: 1,
+        claims: [{ exit: 'cpuid', from: 0x4000_0000, to: 0x4000_0000 }],
+        handle: (context) => {
+          machine.arena.u32[(context.base + X86.rax) >>> 2] = value;
+          return context.vp.replies.resume();
+        },
+        save: () => null,
+        restore: () => undefined,
+      };
+    },
+    ...more,
+  } satisfies PersonalityPlugin,
+});
+
+describe('personalities', () => {
+  const leaf = one({ op: 'cpuid', leaf: 0x4000_0000 }, { op: 'expect', register: 'rax', equals: 2 });
+
+  it('may not claim the same exit', async () => {
+    await expect(createVm({ personalities: ['a', 'b'] }, { plugins: { a: answering('a', 1), b: answering('b', 2) } })).rejects.toMatchObject({ code: 'DoubleClaim', message: expect.stringContaining("b and a both claim 'cpuid' 0x40000000") as string });
+  });
+
+  it('may take over what they extend', async () => {
+    const vm = await createVm({ ...runOne, personalities: ['a', 'b'] }, { plugins: { a: answering('a', 1), b: answering('b', 2, { extends: ['a'] }) }, scripts: [leaf] });
+    expect(await vm.run()).toMatchObject({ reason: 'finished', failures: [] });
+  });
+
+  it('may ask for a policy, but not for one that does not exist', async () => {
+    const meaning: NonNullable<PersonalityPlugin['meaning']> = () => ({ sharing: { shared: [] }, dominates: () => false, planeName: String });
+    const vm = await createVm({ personalities: ['a'] }, { plugins: { a: answering('a', 1, { meaning, policy: 'lowest-runnable' }) } });
+    expect(vm.inspect('policy')).toBe('lowest-runnable');
+    await expect(createVm({ personalities: ['a'] }, { plugins: { a: answering('a', 1, { meaning, policy: 'lowest' }) } })).rejects.toMatchObject({ code: 'BadPlugin' });
   });
 });
 

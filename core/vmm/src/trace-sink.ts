@@ -4,6 +4,20 @@ import { closeSync, openSync, writeSync } from 'node:fs';
 /** Text kept before it is written: large enough to make writes rare, small enough to lose little to a power cut. */
 const BUFFER_CHARS = 64 * 1024;
 
+/** Files that are open: what ends the process on the way writes them first. */
+const open = new Set<FileSink>();
+const closeAll = (): void => {
+  for (const sink of [...open]) sink.close();
+};
+const register = (sink: FileSink): void => {
+  if (open.size === 0) process.on('exit', closeAll);
+  open.add(sink);
+};
+const unregister = (sink: FileSink): void => {
+  open.delete(sink);
+  if (open.size === 0) process.off('exit', closeAll);
+};
+
 /**
  * A file that lines are appended to. Writes are buffered and synchronous, so that whatever ends a run, what was recorded
  * before reaches the file by {@link flush}.
@@ -27,6 +41,7 @@ export class FileSink {
     } catch (error) {
       throw this.#failure(error);
     }
+    register(this);
   }
 
   #failure(error: unknown): HostError {
@@ -64,6 +79,7 @@ export class FileSink {
       this.flush();
     } finally {
       this.#open = false;
+      unregister(this);
       closeSync(this.#file);
     }
   }

@@ -254,11 +254,8 @@ describe('interprocessor interrupts', () => {
     const got: number[][] = [[], [], []];
     const other: number[] = [];
     const { script, results } = steps({ op: 'work', cost: 3000 }, call(Call.SendIpi, 0b110, 0, 0, 0x51));
-    runAll(
-      r,
-      [{ 1: { script }, 0: { script: sleeper(other) } }, { 1: { script: sleeper(got[1]!) }, 0: { script: sleeper(other) } }, { 1: { script: sleeper(got[2]!) }, 0: { script: sleeper(other) } }],
-      [0, 1],
-    );
+    const idle = { script: sleeper(other) };
+    runAll(r, [{ 1: { script }, 0: idle }, { 1: { script: sleeper(got[1]!) }, 0: idle }, { 1: { script: sleeper(got[2]!) }, 0: idle }], [0, 1]);
     expect(results[1]!.rax).toBe(2n);
     expect(got).toEqual([[], [0x51], [0x51]]);
     expect(other).toEqual([]);
@@ -365,25 +362,21 @@ describe('end of interrupt through memory', () => {
 
 describe('state', () => {
   it('is the same after save and restore, and the rest of the run too', () => {
-    const program = (): Readonly<Partial<Record<number, ScriptBinding>>> => ({
-      0: {
-        script: {
-          id: 'long',
-          *main() {
-            yield { op: 'wrmsr', index: Msr.SystemTime, value: 0x1001 };
-            yield { op: 'wrmsr', index: Msr.StealTime, value: 0x2001 };
-            yield call(Call.KickCpu, 0, 0);
-            for (let i = 0; i < 50; i++) yield { op: 'work', cost: 97 };
-            yield { op: 'hlt' };
-            yield { op: 'wrmsr', index: 0x10, value: 5 };
-            yield call(Call.ClockPairing, 0x3000, 0);
-          },
-        },
+    const script: GeneratorScript = {
+      id: 'long',
+      *main() {
+        yield { op: 'wrmsr', index: Msr.SystemTime, value: 0x1001 };
+        yield { op: 'wrmsr', index: Msr.StealTime, value: 0x2001 };
+        yield call(Call.KickCpu, 0, 0);
+        for (let i = 0; i < 50; i++) yield { op: 'work', cost: 97 };
+        yield { op: 'hlt' };
+        yield { op: 'wrmsr', index: 0x10, value: 5 };
+        yield call(Call.ClockPairing, 0x3000, 0);
       },
-    });
+    };
     const start = (): Rig => {
       const r = rig(1, 1);
-      r.machine.setCpu(r.machine.vp(0), new ScriptCpu(r.machine, r.arch, program()));
+      r.machine.setCpu(r.machine.vp(0), new ScriptCpu(r.machine, r.arch, { 0: { script } }));
       return r;
     };
     const whole = start();

@@ -60,6 +60,16 @@ function addVps(machine: Machine, arch: X86Arch, guest: ResolvedGuest): void {
   }
 }
 
+/** The host has one word for a buffer that it cannot give. */
+function withMemory<T>(memory: number | string, make: () => T): T {
+  try {
+    return make();
+  } catch (error) {
+    if (!(error instanceof RangeError)) throw error;
+    throw new HostError('NoMemory', `memory: this host cannot give ${memory} in one piece: ${error.message} (ask for less)`, { path: 'memory', fix: 'ask for less' });
+  }
+}
+
 /** Policy and rule: those of the configuration, else of the profile, else what the personality with the meaning asks for. */
 function schedulingOf(guest: ResolvedGuest, chosen: ChosenPlugins): { readonly policy: SchedulerPolicyName; readonly rule: PendingRuleName } {
   const design = guest.profile === 'vmplanes' ? null : kvmBehaviours[guest.profile];
@@ -78,7 +88,7 @@ export function composeMachine(guest: ResolvedGuest, chosen: ChosenPlugins, chec
   const scope: Scope = createScope();
   const bytes = memoryBytesOf(guest.memory);
   const arch = new X86Arch({ cpuModel: guest.cpuModel });
-  const machine = installEngine(scope, {
+  const machine = withMemory(guest.memory, () => installEngine(scope, {
     arch,
     ...schedulingOf(guest, chosen),
     options: {
@@ -91,7 +101,7 @@ export function composeMachine(guest: ResolvedGuest, chosen: ChosenPlugins, chec
       ticksPerSecond: guest.ticksPerSecond,
       eventCheck: guest.eventCheck ?? (guest.profile === 'vmplanes' || kvmBehaviours[guest.profile].exitBeforeBlocking ? 'first' : 'entry'),
     },
-  });
+  }));
   machine.setMeaning(chosen.meaning);
   for (const { plugin, options } of chosen.plugins) machine.addPersonality(plugin.install(scope, options), plugin.extends ?? []);
   addMemory(machine, bytes);
