@@ -22,6 +22,20 @@ const numberText = (name: keyof PlaneNumbers, value: number | null | undefined):
 
 const said = (value: unknown): string => (value === undefined ? ABSENT : typeof value === 'bigint' ? hex(value) : String(value));
 
+type Declared = (typeof LAYOUTS)[Profile][keyof (typeof LAYOUTS)['vmplanes']];
+
+const sizeText = (declared: Declared): string => `${declared.name}, ${'size' in declared ? `${declared.size} bytes` : `${declared.minSize} bytes and more`}`;
+
+/** Type and offset of every named field, and of those of the elements behind a tail. */
+function fieldsOf(declared: Declared): ReadonlyMap<string, string> {
+  const rows = (of: object, prefix: string): readonly (readonly [string, string])[] =>
+    Object.entries(of as Readonly<Record<string, readonly [number, { readonly name: string }]>>)
+      .filter(([name]) => !name.startsWith('reserved'))
+      .map(([name, [offset, layout]]) => [`${prefix}${name}`, `${layout.name} at ${hex(offset)}`]);
+  if ('fields' in declared) return new Map(rows(declared.fields, ''));
+  return new Map([...rows(declared.header.fields, ''), ...rows(declared.of.fields, `${declared.key}[].`)]);
+}
+
 function* rowsOf(a: Profile, b: Profile): Generator<AbiDifference> {
   for (const name of ['title', 'date', 'scheduler', 'notification'] as const) yield { topic: 'design', name, a: said(PROFILE_INFO[a][name]), b: said(PROFILE_INFO[b][name]), source: '' };
   for (const [key, { name, source }] of Object.entries(NUMBER_NAMES)) {
@@ -34,11 +48,9 @@ function* rowsOf(a: Profile, b: Profile): Generator<AbiDifference> {
   }
   for (const key of Object.keys(LAYOUTS.vmplanes)) {
     const layout = key as keyof (typeof LAYOUTS)['vmplanes'];
-    const text = (p: Profile): string => {
-      const declared = LAYOUTS[p][layout];
-      return `${declared.name}, ${'size' in declared ? `${declared.size} bytes` : `${declared.minSize} bytes and more`}`;
-    };
-    yield { topic: 'layout', name: layout, a: text(a), b: text(b), source: '' };
+    yield { topic: 'layout', name: layout, a: sizeText(LAYOUTS[a][layout]), b: sizeText(LAYOUTS[b][layout]), source: '' };
+    const [left, right] = [fieldsOf(LAYOUTS[a][layout]), fieldsOf(LAYOUTS[b][layout])];
+    for (const field of new Set([...left.keys(), ...right.keys()])) yield { topic: 'layout', name: `${layout}.${field}`, a: left.get(field) ?? ABSENT, b: right.get(field) ?? ABSENT, source: '' };
   }
   for (const row of ERRORS) yield { topic: 'answer', name: `${row.call}: ${row.condition}`, a: said(row.expect[a]), b: said(row.expect[b]), source: row.source };
   for (const capability of new Set(CHECK_EXTENSION.map((r) => r.capability))) {

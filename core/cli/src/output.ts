@@ -11,14 +11,38 @@ const plain = (_key: string, value: unknown): unknown => {
 /** One JSON text with two spaces of indentation. */
 export const jsonText = (value: unknown): string => JSON.stringify(value, plain, 2);
 
-/** A table without frame lines between rows. */
-export function tableText(head: readonly string[], rows: readonly (readonly (string | number)[])[]): string {
+/** Blanks between two columns, and the least width of a column that is narrowed. */
+const GAP = '  ';
+const NARROWEST = 12;
+
+/** Widths of columns as they are, narrowed from the widest on until a line fits. */
+function columnWidths(rows: readonly (readonly string[])[], lineWidth: number): readonly number[] {
+  const widths = (rows[0] ?? []).map((_, i) => Math.max(...rows.map((row) => (row[i] ?? '').length)));
+  const sum = (): number => widths.reduce((a, b) => a + b, 0) + GAP.length * (widths.length - 1);
+  while (sum() > lineWidth) {
+    const widest = widths.indexOf(Math.max(...widths));
+    if (widths[widest]! <= NARROWEST) break;
+    widths[widest]!--;
+  }
+  return widths;
+}
+
+/**
+ * A table without frame lines.
+ * @param lineWidth - characters of a line; cells of wide columns are broken into several lines. Default: that of the terminal, else without limit.
+ */
+export function tableText(head: readonly string[], rows: readonly (readonly (string | number)[])[], lineWidth: number = process.stdout.isTTY ? process.stdout.columns : Number.POSITIVE_INFINITY): string {
+  const cells = rows.map((row) => row.map(String));
+  const none = { top: '', 'top-mid': '', 'top-left': '', 'top-right': '', bottom: '', 'bottom-mid': '', 'bottom-left': '', 'bottom-right': '', left: '', 'left-mid': '', mid: '', 'mid-mid': '', right: '', 'right-mid': '' };
   const table = new Table({
     head: [...head],
     style: { head: [], border: [], compact: true, 'padding-left': 0, 'padding-right': 0 },
-    chars: { top: '', 'top-mid': '', 'top-left': '', 'top-right': '', bottom: '', 'bottom-mid': '', 'bottom-left': '', 'bottom-right': '', left: '', 'left-mid': '', mid: '', 'mid-mid': '', right: '', 'right-mid': '', middle: '  ' },
+    chars: { ...none, middle: GAP },
+    colWidths: [...columnWidths([head, ...cells], lineWidth)],
+    wordWrap: true,
+    wrapOnWordBoundary: true,
   });
-  for (const row of rows) table.push(row.map(String));
+  for (const row of cells) table.push(row);
   return table
     .toString()
     .split('\n')
