@@ -41,6 +41,8 @@ export interface SwitchAnswer {
   readonly reason: string;
   /** Schedule of the plane that is left. */
   readonly leave: 'runnable' | 'stopped';
+  /** `advanced`: the instruction is done, as a call is; `held`: it runs again when its plane goes on, as a refused access does. */
+  readonly rip: 'held' | 'advanced';
 }
 /** Holds this plane until a condition is met. */
 export interface WaitAnswer {
@@ -81,7 +83,7 @@ export class Replies {
   readonly #retry: RetryAnswer = { kind: 'retry' };
   readonly #fault: Mutable<Fault> = { code: 0, errorCode: null, addressLo: 0, addressHi: 0 };
   readonly #faultAnswer: FaultAnswer = { kind: 'fault', fault: this.#fault };
-  readonly #switch: Mutable<SwitchAnswer> = { kind: 'switch', plane: 0, reason: '', leave: 'stopped' };
+  readonly #switch: Mutable<SwitchAnswer> = { kind: 'switch', plane: 0, reason: '', leave: 'stopped', rip: 'advanced' };
   readonly #wait: Mutable<WaitAnswer> = { kind: 'wait', condition: { kind: 'time', at: 0 }, rip: 'held' };
   readonly #exit: Mutable<ExitAnswer> = { kind: 'exit', payload: { kind: '' }, completion: null };
 
@@ -99,10 +101,11 @@ export class Replies {
     return this.#faultAnswer;
   }
   /** @param reason - names the switch in traces; every switch has one. */
-  switchTo(plane: number, reason: string, leave: 'runnable' | 'stopped' = 'stopped'): SwitchAnswer {
+  switchTo(plane: number, reason: string, leave: 'runnable' | 'stopped' = 'stopped', rip: 'held' | 'advanced' = 'advanced'): SwitchAnswer {
     this.#switch.plane = plane;
     this.#switch.reason = reason;
     this.#switch.leave = leave;
+    this.#switch.rip = rip;
     return this.#switch;
   }
   wait(condition: WaitCondition, rip: 'held' | 'advanced' = 'held'): WaitAnswer {

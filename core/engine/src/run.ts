@@ -257,8 +257,8 @@ export class RunLoop {
         m.arch.injectFault(context, answer.fault);
         return CONTINUE;
       case 'switch': {
-        if (pends) m.arch.retire(context);
         const { plane, reason } = answer;
+        if (pends && answer.rip === 'advanced') m.arch.retire(context);
         m.policy.switchTo(vp, vp.plane(plane), answer.leave);
         const next = m.policy.select(vp);
         if (next < 0) return Outcome.Blocked;
