@@ -14,3 +14,4 @@ export { VcpuGroup } from './vcpu-group.ts';
 export { type VmType, vmTypes } from './vm-type.ts';
 export { Irqchip, KvmVm, type KvmVmConfig, type VmCaps } from './vm.ts';
 export { type BuiltVm, type ClientPlan, inside, KvmClient } from './client.ts';
+export { planesAbiDiff, type PlanesAbiRow } from './planes-abi-diff.ts';
