@@ -9,7 +9,7 @@ export { type Caller, isFailure, type KvmFailure, type KvmPending, type KvmResul
 export { PIO_DATA_OFFSET, RunPage } from './run-page.ts';
 export { oneRegs } from './state/misc.ts';
 export { type CounterName, counterNames, type Counters, encodeStats } from './stats.ts';
-export { type KvmLimits, KvmSystem, type KvmSystemConfig, type MmapResult } from './system.ts';
+export { type KvmLimits, KvmSystem, type KvmSystemConfig, type MmapResult, type SavedSystem } from './system.ts';
 export { VcpuGroup } from './vcpu-group.ts';
 export { type VmType, vmTypes } from './vm-type.ts';
 export { Irqchip, KvmVm, type KvmVmConfig, type VmCaps } from './vm.ts';

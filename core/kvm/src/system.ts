@@ -1,11 +1,11 @@
 import { admission, type Errno, FdKind, Ioctl, NUMBERS, type PlaneIoctl, type Profile } from '@vmplanes/abi-kvm-planes';
-import { HostError } from '@vmplanes/engine';
+import { HostError, type Snapshot } from '@vmplanes/engine';
 import { X86Arch } from '@vmplanes/x86';
 import { Argument, type KvmArgument } from './argument.ts';
 import { type KvmBehaviour, kvmBehaviour } from './behaviour.ts';
 import { checkExtension } from './extensions.ts';
 import { FdTable } from './fd-table.ts';
-import { type AnyFile, OtherFile, type PlaneFile, type PlaneVcpuFile, StatsFile, SystemFile, type VcpuFile, VmFile } from './files.ts';
+import { type AnyFile, OtherFile, PlaneFile, PlaneVcpuFile, StatsFile, SystemFile, VcpuFile, VmFile } from './files.ts';
 import { type Caller, fail, type KvmResult, OK, ret } from './result.ts';
 import { kvmRun } from './run.ts';
 import { encodeStats } from './stats.ts';
@@ -247,4 +247,87 @@ export class KvmSystem {
     if (vm.isStateProtected && protectedCalls.has(name)) return fail('EINVAL');
     return vcpuCalls[name]?.({ vm, group, context }, a) ?? fail('EINVAL');
   }
+
+  // -- state ---------------------------------------------------------------------------------------------------------
+
+  /** Everything of this process: its files, its VMs with their machines, its signals. Valid whenever no call is in progress. */
+  save(): SavedSystem {
+    const vms: KvmVm[] = [];
+    const indexOf = (vm: KvmVm): number => {
+      if (!vms.includes(vm)) vms.push(vm);
+      return vms.indexOf(vm);
+    };
+    const files = this.fds.list().map(([fd, f]): SavedFile => {
+      const vm = 'vm' in f ? indexOf(f.vm) : -1;
+      const vcpu = 'group' in f && f.group !== null ? f.group.id : -1;
+      return { fd, kind: f.kind, label: f.label, vm, vcpu, plane: f.kind === 'plane' ? f.plane : f.kind === 'planeVcpu' ? f.context.plane : 0 };
+    });
+    return {
+      format: 'vmplanes-kvm',
+      version: STATE_VERSION,
+      profile: this.behaviour.profile,
+      files,
+      vms: vms.map((vm) => ({ type: vm.type.id, mm: vm.mm, planesFpu: vm.caps.planesFpu, machine: vm.machine.snapshot() })),
+      signals: [...this.#signals],
+      objects: this.#objects,
+    };
+  }
+
+  /**
+   * Makes this process, which must be fresh and configured as the saved one, equal to it.
+   * @throws {HostError} BadSnapshot when it does not fit, BadState when files are open here.
+   */
+  restore(state: SavedSystem): void {
+    if (state.format !== 'vmplanes-kvm' || state.version !== STATE_VERSION) throw new HostError('BadSnapshot', `saved KVM of version ${state.version}: this reader knows ${STATE_VERSION}`);
+    if (state.profile !== this.behaviour.profile) throw new HostError('BadSnapshot', `saved KVM of profile ${state.profile}, this one is ${this.behaviour.profile}`);
+    if (this.fds.count > 0) throw new HostError('BadState', 'a KVM is restored before anything is open in it');
+    const vms = state.vms.map((saved) => {
+      const type = vmTypes.find((t) => t.id === saved.type);
+      if (!type) throw new HostError('BadSnapshot', `no VM type ${saved.type}`);
+      const vm = new KvmVm(this.behaviour, type, saved.mm, this.vmConfig);
+      // What planes share is fixed once a VP exists.
+      if (saved.planesFpu) vm.shareFpu(true);
+      vm.machine.restore(saved.machine);
+      return vm;
+    });
+    for (const f of state.files) this.fds.put(f.fd, restoredFile(f, vms[f.vm]));
+    for (const [thread, mask] of state.signals) this.#signals.set(thread, mask);
+    this.#objects = state.objects;
+  }
 }
+
+const STATE_VERSION = 1;
+
+interface SavedFile {
+  readonly fd: number;
+  readonly kind: AnyFile['kind'];
+  readonly label: string;
+  /** Index among the saved VMs, -1 without one. */
+  readonly vm: number;
+  /** vCPU id, -1 without one. */
+  readonly vcpu: number;
+  readonly plane: number;
+}
+
+/** Saved form of a {@link KvmSystem}: plain data. */
+export interface SavedSystem {
+  readonly format: 'vmplanes-kvm';
+  readonly version: number;
+  readonly profile: Profile;
+  readonly files: readonly SavedFile[];
+  readonly vms: readonly { readonly type: number; readonly mm: number; readonly planesFpu: boolean; readonly machine: Snapshot }[];
+  readonly signals: readonly (readonly [thread: number, mask: bigint])[];
+  readonly objects: number;
+}
+
+const restoredFile = (f: SavedFile, vm: KvmVm | undefined): AnyFile => {
+  if (f.kind === 'system') return new SystemFile();
+  if (f.kind === 'other') return new OtherFile(f.label);
+  if (!vm) throw new HostError('BadSnapshot', `fd ${f.fd}: no VM behind it`);
+  if (f.kind === 'vm') return new VmFile(vm);
+  if (f.kind === 'plane') return new PlaneFile(vm, f.plane);
+  const group = vm.groups.get(f.vcpu) ?? null;
+  if (f.kind === 'stats') return new StatsFile(vm, group);
+  if (group === null) throw new HostError('BadSnapshot', `fd ${f.fd}: no vCPU ${f.vcpu}`);
+  return f.kind === 'vcpu' ? new VcpuFile(vm, group) : new PlaneVcpuFile(vm, group, group.vp.plane(f.plane));
+};
