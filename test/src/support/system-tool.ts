@@ -108,16 +108,17 @@ function withLock<T>(lock: string, action: () => T): T {
   }
 }
 
-const thisHost: Host = {
+/** The machine that runs the tests. @param find - where a package puts what is looked for, when that is no command in `PATH`. */
+export const hostThatFinds = (find: (command: string) => string | undefined): Host => ({
   isDebianRoot: existsSync('/etc/debian_version') && process.getuid?.() === 0,
-  find: (command) => findCommand(command),
+  find,
   install(debianPackage, command) {
     const folder = join(tmpdir(), 'vmplanes-tools');
     mkdirSync(folder, { recursive: true });
     const failure = join(folder, `${debianPackage}.failed`);
     return withLock(join(folder, `${debianPackage}.lock`), () => {
       // Another process may have installed it while this one waited.
-      if (findCommand(command) !== undefined) return true;
+      if (find(command) !== undefined) return true;
       if (existsSync(failure) && Date.now() - statSync(failure).mtimeMs < RETRY_AFTER) return false;
       process.stderr.write(`vmplanes: installing ${debianPackage}\n`);
       const install = (): boolean => apt('install', '-y', '--no-install-recommends', debianPackage);
@@ -126,4 +127,6 @@ const thisHost: Host = {
       return isInstalled;
     });
   },
-};
+});
+
+const thisHost = hostThatFinds((command) => findCommand(command));
