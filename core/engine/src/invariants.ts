@@ -1,3 +1,4 @@
+import { type RegisterDef, Sharing } from './context-layout.ts';
 import { HostError } from './errors.ts';
 import { MAX_PLANES } from './ids.ts';
 import type { Machine } from './machine.ts';
@@ -15,7 +16,9 @@ export interface Invariant {
 /** What the checks remember between events. */
 export interface InvariantMemo {
   /** Blocks of planes that did not run in the last event, by context. */
-  readonly blocks: Map<PlaneContext, Uint8Array>;
+  readonly blocks: Map<PlaneContext, Uint32Array>;
+  /** What a plane owns of its block, compiled from the declaration of what planes share. */
+  bank: Bank | null;
   /** The context that ran in the event. */
   ran: PlaneContext | null;
   /** Contexts that a write was addressed to in the event. */
@@ -24,10 +27,40 @@ export interface InvariantMemo {
   readonly idle: Map<Vp, { retired: number; vmExits: number; count: number }>;
 }
 
+/** The registers that only their own plane may change, and the words they cover. */
+interface Bank {
+  readonly sharing: Sharing;
+  readonly registers: readonly RegisterDef[];
+  /** Pairs (first word, number of words) of a block. */
+  readonly ranges: Int32Array;
+}
+
+const bankOf = (m: Machine, memo: InvariantMemo): Bank => {
+  if (memo.bank?.sharing === m.sharing) return memo.bank;
+  const { layout } = m.arch;
+  const registers = layout.registers.filter((r) => r.architectural !== false && !r.groups?.includes('events') && !m.sharing.isShared(r.name));
+  memo.bank = { sharing: m.sharing, registers, ranges: new Sharing(layout, { shared: registers.map((r) => r.name) }).ranges };
+  return memo.bank;
+};
+
+const isSame = (words: Uint32Array, at: number, before: Uint32Array, first: number, count: number): boolean => {
+  for (let w = first; w < first + count; w++) if (words[at + w] !== before[w]) return false;
+  return true;
+};
+
 /** Exits in a row that retire nothing before {@link I-LIVE} calls it a loop. */
 const LIVE_LIMIT = 10_000;
 
-const contexts = (m: Machine): PlaneContext[] => m.vps.flatMap((vp) => vp.planes.filter((c) => c !== null));
+const contexts = (m: Machine): PlaneContext[] => {
+  const found: PlaneContext[] = [];
+  for (const vp of m.vps) {
+    for (let p = 0; p < MAX_PLANES; p++) {
+      const c = vp.planes[p];
+      if (c) found.push(c);
+    }
+  }
+  return found;
+};
 const label = (c: PlaneContext): string => `VP ${c.vp.index} plane ${c.plane}`;
 
 /** Checks of the engine itself. Personalities add theirs through `checkInvariants`. */
@@ -51,14 +84,12 @@ export const engineInvariants: readonly Invariant[] = [
       for (const c of contexts(m)) {
         const before = memo.blocks.get(c);
         if (!before || c === memo.ran || memo.authorised.has(c)) continue;
-        for (const r of m.arch.layout.registers) {
-          if (r.architectural === false || r.groups?.includes('events') || m.sharing.isShared(r.name)) continue;
-          for (let i = r.offset; i < r.offset + r.size; i++) {
-            if (m.arena.u8[c.base + i] !== before[i]) {
-              found.push(`${label(c)}: ${r.name} changed while it did not run`);
-              break;
-            }
-          }
+        const { ranges, registers } = bankOf(m, memo);
+        const at = c.base >>> 2;
+        for (let i = 0; i < ranges.length; i += 2) {
+          if (isSame(m.arena.u32, at, before, ranges[i]!, ranges[i + 1]!)) continue;
+          for (const r of registers) if (!isSame(m.arena.u32, at, before, r.offset / 4, r.size / 4)) found.push(`${label(c)}: ${r.name} changed while it did not run`);
+          break;
         }
       }
       return found;
@@ -132,7 +163,7 @@ export class InvariantChecks {
   constructor(machine: Machine, invariants: readonly Invariant[] = engineInvariants) {
     this.#machine = machine;
     this.#invariants = invariants;
-    this.#memo = { blocks: new Map(), idle: new Map(), ran: null, authorised: new Set() };
+    this.#memo = { blocks: new Map(), bank: null, idle: new Map(), ran: null, authorised: new Set() };
     this.#remember();
   }
 
@@ -143,6 +174,13 @@ export class InvariantChecks {
 
   /** The VMM had its turn: what it wrote is authorised. */
   outside(): void {
+    this.#remember();
+  }
+
+  /** Takes the machine as it is now for what was before the next event: after a restore, or after what no check looked at. */
+  adopt(): void {
+    this.#memo.authorised.clear();
+    this.#memo.idle.clear();
     this.#remember();
   }
 
@@ -168,8 +206,9 @@ export class InvariantChecks {
     for (const c of contexts(m)) {
       const size = m.arch.layout.size;
       const kept = this.#memo.blocks.get(c);
-      if (kept) kept.set(m.arena.u8.subarray(c.base, c.base + size));
-      else this.#memo.blocks.set(c, m.arena.u8.slice(c.base, c.base + size));
+      const words = m.arena.u32.subarray(c.base >>> 2, (c.base + size) >>> 2);
+      if (kept) kept.set(words);
+      else this.#memo.blocks.set(c, words.slice());
     }
   }
 }

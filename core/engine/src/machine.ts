@@ -6,7 +6,7 @@ import { Sharing, type SharingDeclaration } from './context-layout.ts';
 import { HostError } from './errors.ts';
 import type { MachineEvents } from './events.ts';
 import { Hooks, MachineOptions } from './hooks.ts';
-import { MAX_PLANES, MAX_VPS, PAGE_SIZE, PlaneId, VpIndex } from './ids.ts';
+import { maskOf, MAX_PLANES, MAX_VPS, PAGE_SIZE, PlaneId, VpIndex } from './ids.ts';
 import type { InvariantChecks } from './invariants.ts';
 import { GuestMemory } from './memory/guest-memory.ts';
 import { ObservedEmitter } from './observed-emitter.ts';
@@ -154,11 +154,21 @@ export class Machine extends ObservedEmitter<MachineEvents> {
 
   /**
    * Enables a plane on one VP; other VPs need not have it. A new plane other than 0 is stopped. Test and insertion are one step.
-   * @throws {HostError} ExistsAlready on a second call, NoSuchPlane when the machine is not configured for this id.
+   * @throws {HostError} ExistsAlready on a second call, also while the first one is under way; NoSuchPlane when the machine is not configured for this id.
    */
   createPlane(vp: Vp, plane: PlaneId): PlaneContext {
     if (plane >= this.options.maxPlanes) throw new HostError('NoSuchPlane', `plane ${plane}: this machine is configured for ${this.options.maxPlanes} planes`);
-    if (vp.planes[plane]) throw new HostError('ExistsAlready', `VP ${vp.index} has plane ${plane} already`);
+    const mask = maskOf(plane);
+    if (((vp.existing | vp.building) & mask) !== 0) throw new HostError('ExistsAlready', `VP ${vp.index} has plane ${plane} already`);
+    vp.building |= mask;
+    try {
+      return this.#buildPlane(vp, plane);
+    } finally {
+      vp.building &= ~mask;
+    }
+  }
+
+  #buildPlane(vp: Vp, plane: PlaneId): PlaneContext {
     const base = (vp.index * this.options.maxPlanes + plane) * this.arch.layout.size;
     const context = new PlaneContext(vp, plane, base);
     context.events = this.arch.createContext(context);

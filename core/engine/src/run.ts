@@ -59,11 +59,14 @@ export class RunLoop {
     if (selected < 0) return Outcome.Blocked;
     if (selected !== vp.current) m.switchPlane(vp, vp.plane(selected), 'selected');
     this.#publish(vp);
-    m.memory.dirty.currentVp = vp.index;
+    // A run at a preemption point of another one hands the writes back to it.
+    const { dirty } = m.memory;
+    const outer = dirty.currentVp;
+    dirty.currentVp = vp.index;
     try {
       return this.#loop(vp);
     } finally {
-      m.memory.dirty.currentVp = -1;
+      dirty.currentVp = outer;
       const left = vp.context;
       vp.running = -1;
       m.rule.leave(left);

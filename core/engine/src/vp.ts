@@ -91,6 +91,8 @@ export class Vp {
   readonly planeEvent: PlaneEventPayload = { kind: 'planeEvent', cause: '', pending: 0, target: 0, flags: 0 };
   /** Planes that exist on this VP. */
   existing: PlaneMask = 0;
+  /** Planes that are being made: taken, but not to be found yet. */
+  building: PlaneMask = 0;
   /** Planes whose schedule is Runnable; kept in step by {@link setSchedule}. */
   runnable: PlaneMask = 0;
   /** The plane whose registers are the VP's current ones. */

@@ -226,7 +226,10 @@ export class ScriptCpu implements Cpu {
         throw new HostError('BadSnapshot', `plane ${plane}: the snapshot runs script ${String(saved?.['script'] ?? 'none')}, this processor ${now?.maker.script.id ?? 'none'}`);
       }
       if (saved === null || now === null) continue;
-      const fresh = new PlaneProgram(new FrameMaker(now.maker.script, saved['args'] as ScriptArgs));
+      const args = saved['args'] as ScriptArgs;
+      // Compiled tables are derived from script and arguments: the same ones serve again.
+      const isSame = JSON.stringify(args) === JSON.stringify(now.maker.args);
+      const fresh = new PlaneProgram(isSame ? now.maker : new FrameMaker(now.maker.script, args));
       fresh.frames.length = 0;
       for (const f of saved['frames'] as readonly PlainRecord[]) fresh.frames.push(fresh.maker.restore(f));
       fresh.awaiting = saved['awaiting'] as boolean;
