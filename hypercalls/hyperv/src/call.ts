@@ -2,6 +2,7 @@ import { type AnyLayout, type Infer, type InferInput, type Scalar, type Struct, 
 import type { HvRecommendation } from './cpuid.ts';
 import { FAST_INPUT_BYTES, PARAMETER_ALIGNMENT, PARAMETER_PAGE_BYTES, XMM_FAST_INPUT_BYTES } from './hypercall.ts';
 import type { HvPrivilege } from './privileges.ts';
+import type { HvStatusName } from './status.ts';
 
 /** How a call takes its parameters. @spec TLFS Hypercall Interface, hypercall classes */
 export const CallShape = {
@@ -31,6 +32,8 @@ export interface CallFacts {
   readonly privileges?: readonly HvPrivilege[];
   /** CPUID recommendation bit that advertises it. */
   readonly recommendedBy?: HvRecommendation;
+  /** Failures that its own section lists, besides those of every call; absent where no list is published. */
+  readonly statuses?: readonly HvStatusName[];
   /** Why this product does not implement it; absent when it does. */
   readonly unsupported?: string;
 }

@@ -2,7 +2,7 @@ import { bits, type Bits } from '@vmplanes/binary';
 import type { HvPrivilege } from './privileges.ts';
 import { numbersOf, namesOf, series } from './rows.ts';
 import { Source, tlfs } from './sources.ts';
-import { HV_SYNIC_SINT_RESET, HvStimerConfig, HvSynicScontrol, HvSynicSimpSiefp, HvSynicSint } from './synic.ts';
+import { HV_SYNIC_SINT_RESET, HvStimerConfig, HvStimeUnhaltedTimerConfig, HvSynicScontrol, HvSynicSimpSiefp, HvSynicSint } from './synic.ts';
 
 /** Who has an instance of a register. @spec TLFS Virtual Secure Mode, private and shared state */
 export const HvScope = {
@@ -88,6 +88,10 @@ const synic = { privilege: 'accessSynicRegs' } as const;
 const stimer = { privilege: 'accessSyntheticTimerRegs' } as const;
 const apic = { privilege: 'accessIntrCtrlRegs' } as const;
 
+const stats = { privilege: 'accessStatsReg' } as const;
+const debug = { privilege: 'accessDebugRegs' } as const;
+const STATS = 'TLFS v5.0C (PDF) appendix F', DEBUG = 'TLFS v5.0C (PDF) appendix F; Linux arch/x86/kvm/hyperv.h';
+
 const rows = {
   GuestOsId: msr(0x4000_0000, PartitionVtl, rw, FEATURES, { privilege: 'accessHypercallMsrs' }),
   Hypercall: msr(0x4000_0001, PartitionVtl, rw, HCIF, { layout: HvX64MsrHypercallContents, privilege: 'accessHypercallMsrs' }),
@@ -112,7 +116,17 @@ const rows = {
   ...series('Sint', (n) => msr<number>(0x4000_0090 + n, VpVtl, rw, IPC, { ...synic, layout: HvSynicSint, reset: HV_SYNIC_SINT_RESET })),
   ...series<'Stimer', readonly [number, MsrFacts], 0 | 1 | 2 | 3, 'Config'>('Stimer', (n) => msr<number>(0x4000_00b0 + 2 * n, VpVtl, rw, TIMERS, { ...stimer, layout: HvStimerConfig }), 4, 'Config'),
   ...series<'Stimer', readonly [number, MsrFacts], 0 | 1 | 2 | 3, 'Count'>('Stimer', (n) => msr<number>(0x4000_00b1 + 2 * n, VpVtl, rw, TIMERS, stimer), 4, 'Count'),
+  StatsPartitionRetailPage: msr(0x4000_00e0, Partition, rw, STATS, stats),
+  StatsPartitionInternalPage: msr(0x4000_00e1, Partition, rw, STATS, stats),
+  StatsVpRetailPage: msr(0x4000_00e2, Vp, rw, STATS, stats),
+  StatsVpInternalPage: msr(0x4000_00e3, Vp, rw, STATS, stats),
   GuestIdle: msr(0x4000_00f0, Vp, ro, VPP, { privilege: 'accessGuestIdleReg' }),
+  SyntheticDebugControl: msr(0x4000_00f1, Partition, rw, DEBUG, debug),
+  SyntheticDebugStatus: msr(0x4000_00f2, Partition, rw, DEBUG, debug),
+  SyntheticDebugSendBuffer: msr(0x4000_00f3, Partition, rw, DEBUG, debug),
+  SyntheticDebugReceiveBuffer: msr(0x4000_00f4, Partition, rw, DEBUG, debug),
+  SyntheticDebugPendingBuffer: msr(0x4000_00f5, Partition, rw, DEBUG, debug),
+  DebugDeviceOptions: msr(0x4000_00ff, Partition, rw, DEBUG, debug),
   GuestCrashP0: msr(0x4000_0100, Partition, rw, FEATURES),
   GuestCrashP1: msr(0x4000_0101, Partition, rw, FEATURES),
   GuestCrashP2: msr(0x4000_0102, Partition, rw, FEATURES),
@@ -122,7 +136,7 @@ const rows = {
   ReenlightenmentControl: msr(0x4000_0106, Partition, rw, Source.Linux, { layout: HvReenlightenmentControl, privilege: 'accessReenlightenmentControls' }),
   TscEmulationControl: msr(0x4000_0107, Partition, rw, Source.Linux, { layout: HvTscEmulationControl, privilege: 'accessReenlightenmentControls' }),
   TscEmulationStatus: msr(0x4000_0108, Partition, rw, Source.Linux, { layout: HvTscEmulationStatus, privilege: 'accessReenlightenmentControls' }),
-  StimeUnhaltedTimerConfig: msr(0x4000_0114, VpVtl, rw, TIMERS, stimer),
+  StimeUnhaltedTimerConfig: msr(0x4000_0114, VpVtl, rw, TIMERS, { ...stimer, layout: HvStimeUnhaltedTimerConfig }),
   StimeUnhaltedTimerCount: msr(0x4000_0115, VpVtl, rw, TIMERS, stimer),
   TscInvariantControl: msr(0x4000_0118, Partition, rw, Source.Linux, { layout: HvTscInvariantControl, privilege: 'accessTscInvariantControls' }),
 };

@@ -5,7 +5,7 @@ import {
   HvDeliverabilityNotificationsRegister, HvInternalActivityRegister, HvSuspendRegister, HvX64FpControlStatusRegister, HvX64InterruptStateRegister, HvX64PendingInterruptionRegister, HvX64XmmControlStatusRegister,
 } from './pending.ts';
 import { namesOf, numbersOf, series } from './rows.ts';
-import { HvStimerConfig, HvSynicScontrol, HvSynicSimpSiefp, HvSynicSint } from './synic.ts';
+import { HvStimerConfig, HvStimeUnhaltedTimerConfig, HvSynicScontrol, HvSynicSimpSiefp, HvSynicSint } from './synic.ts';
 import {
   HvRegisterCrInterceptControl, HvRegisterGuestVsmPartitionConfig, HvRegisterVsmCapabilities, HvRegisterVsmCodePageOffsets, HvRegisterVsmPartitionConfig, HvRegisterVsmPartitionStatus, HvRegisterVsmVina,
   HvRegisterVsmVpSecureVtlConfig, HvRegisterVsmVpStatus, HvRegisterVsmVpWaitForTlbLock,
@@ -75,7 +75,7 @@ const rows = {
   ProcessorClockFrequency: partition(0x0000_0240, { ...RO, msr: HvMsr.TscFrequency }),
   InterruptClockFrequency: priv(0x0000_0241, { ...RO, msr: HvMsr.ApicFrequency }),
   GuestIdle: shared(0x0000_0250, { msr: HvMsr.GuestIdle }),
-  DebugDeviceOptions: shared(0x0000_0260),
+  DebugDeviceOptions: partition(0x0000_0260, { msr: HvMsr.DebugDeviceOptions }),
   // Events
   PendingInterruption: priv(0x0001_0002, { layout: HvX64PendingInterruptionRegister }),
   InterruptState: priv(0x0001_0003, { layout: HvX64InterruptStateRegister }),
@@ -230,7 +230,7 @@ const rows = {
   // Synthetic timers
   ...series<'Stimer', Entry<number>, 0 | 1 | 2 | 3, 'Config'>('Stimer', (n) => priv<number>(0x000b_0000 + 2 * n, { msr: HvMsr.Stimer0Config + 2 * n, layout: HvStimerConfig }), 4, 'Config'),
   ...series<'Stimer', Entry<number>, 0 | 1 | 2 | 3, 'Count'>('Stimer', (n) => priv<number>(0x000b_0001 + 2 * n, { msr: HvMsr.Stimer0Count + 2 * n }), 4, 'Count'),
-  StimeUnhaltedTimerConfig: priv(0x000b_0100, { msr: HvMsr.StimeUnhaltedTimerConfig }),
+  StimeUnhaltedTimerConfig: priv(0x000b_0100, { msr: HvMsr.StimeUnhaltedTimerConfig, layout: HvStimeUnhaltedTimerConfig }),
   StimeUnhaltedTimerCount: priv(0x000b_0101, { msr: HvMsr.StimeUnhaltedTimerCount }),
   // Upper vectors
   ...series<'Ymm', Entry<number>, 0 | 1 | 2 | 3 | 4 | 5 | 6 | 7 | 8 | 9 | 10 | 11 | 12 | 13 | 14 | 15, 'Low'>('Ymm', (n) => wideShared<number>(0x000c_0000 + n), 16, 'Low'),

@@ -46,6 +46,8 @@ export const HvStimerConfig = bits('HvStimerConfig', tlfs('Timers, synthetic tim
   directMode: [12, 'raises an interrupt instead of a message'],
   sintx: [16, 4],
 });
+/** The timer that counts only while its VP is not halted. @spec TLFS Timers, synthetic time-unhalted timer */
+export const HvStimeUnhaltedTimerConfig = bits('HvStimeUnhaltedTimerConfig', tlfs('Timers, synthetic time-unhalted timer'), 64, { vector: [0, 8, '2 for an NMI, or 16 and above'], enabled: 8 });
 
 /** Sixteen message slots. @spec TLFS Inter-Partition Communication, SIM page */
 export const HvMessagePage = struct('HvMessagePage', IPC, 4096, { slots: [0, array(HvMessage, HV_SYNIC_SINT_COUNT)] });

@@ -117,6 +117,8 @@ const BITS: readonly (readonly [layout: { readonly name: string; readonly width:
   [abi.HvSynicScontrol, bit(0)],
   [abi.HvSynicSimpSiefp, range(63, 0)],
   [abi.HvStimerConfig, range(12, 0) | range(19, 16)],
+  [abi.HvStimeUnhaltedTimerConfig, range(8, 0)],
+  [abi.HvInterceptIoPortRange, range(31, 0)],
   [abi.HvX64MsrHypercallContents, range(63, 0)],
   [abi.HvX64MsrEoiContents, range(31, 0)],
   [abi.HvX64MsrTprContents, range(7, 0)],

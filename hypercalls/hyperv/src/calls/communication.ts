@@ -14,12 +14,18 @@ export const HvInputPostMessage = struct('HvInputPostMessage', 'TLFS HvCallPostM
   payload: [16, bytes(HV_MESSAGE_PAYLOAD_BYTES)],
 });
 /** Sends a message to a port. */
-export const PostMessage = simple('HvCallPostMessage', { code: 0x005c, spec: 'TLFS HvCallPostMessage', privileges: ['postMessages'], header: HvInputPostMessage });
+export const PostMessage = simple('HvCallPostMessage', {
+  code: 0x005c, spec: 'TLFS HvCallPostMessage', privileges: ['postMessages'], header: HvInputPostMessage,
+  statuses: ['AccessDenied', 'InvalidConnectionId', 'InvalidPortId', 'InvalidParameter', 'InsufficientBuffers', 'InvalidSynicState', 'InvalidVpIndex'],
+});
 
 /** Input of HvCallSignalEvent. @spec TLFS HvCallSignalEvent */
 export const HvInputSignalEvent = struct('HvInputSignalEvent', 'TLFS HvCallSignalEvent', 8, { connectionId: [0, u32, 'HvConnectionId'], flagNumber: [4, u16, 'relative to the port'], reserved: [6, u16] });
 /** Sets an event flag of a port. */
-export const SignalEvent = simple('HvCallSignalEvent', { code: 0x005d, spec: 'TLFS HvCallSignalEvent', privileges: ['signalEvents'], fast: 'registers', header: HvInputSignalEvent });
+export const SignalEvent = simple('HvCallSignalEvent', {
+  code: 0x005d, spec: 'TLFS HvCallSignalEvent', privileges: ['signalEvents'], fast: 'registers', header: HvInputSignalEvent,
+  statuses: ['AccessDenied', 'InvalidConnectionId', 'InvalidParameter', 'InvalidPortId', 'InvalidSynicState', 'InvalidVpIndex'],
+});
 
 /** Input of HvCallSignalEventDirect. @spec openvmm vm/hv1/hvdef/src/lib.rs */
 export const HvInputSignalEventDirect = struct('HvInputSignalEventDirect', Source.Hvdef, 16, { targetPartition: [0, u64], targetVp: [8, u32], targetVtl: [12, u8], targetSint: [13, u8], flagNumber: [14, u16] });

@@ -1,4 +1,4 @@
-import { bytes, struct, u16, u32, u64, u8, union } from '@vmplanes/binary';
+import { bits, bytes, struct, u16, u32, u64, u8, union } from '@vmplanes/binary';
 import { opaque, simple } from '../call.ts';
 import { Source } from '../sources.ts';
 
@@ -9,6 +9,8 @@ export const HvInputInstallIntercept = struct('HvInputInstallIntercept', `${Sour
   interceptType: [12, u32, 'HvInterceptType'],
   interceptParameters: [16, u64, 'port, CPUID leaf, MSR, vector or mask, by type'],
 });
+/** The parameter of an intercept of a range of ports; other types have one number. @spec TLFS HV_INTERCEPT_PARAMETERS */
+export const HvInterceptIoPortRange = bits('HvInterceptIoPortRange', `TLFS HV_INTERCEPT_PARAMETERS; ${Source.Hvdef}`, 64, { base: [0, 16], end: [16, 16, 'inclusive'] });
 /** Installs an intercept. */
 export const InstallIntercept = simple('HvCallInstallIntercept', { code: 0x004d, spec: `${Source.Pdf6} 11.11; ${Source.Hvdef}`, privileges: ['accessVsm'], fast: 'xmm', header: HvInputInstallIntercept });
 /** Installs an intercept of a system register. */

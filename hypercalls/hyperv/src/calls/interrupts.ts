@@ -38,7 +38,10 @@ export const HvInputAssertVirtualInterrupt = struct('HvInputAssertVirtualInterru
   reserved1: [30, u16],
 });
 /** Asserts an interrupt in a lower VTL. */
-export const AssertVirtualInterrupt = simple('HvCallAssertVirtualInterrupt', { code: 0x0094, spec: 'TLFS HvCallAssertVirtualInterrupt', privileges: ['accessVsm'], fast: 'xmm', header: HvInputAssertVirtualInterrupt });
+export const AssertVirtualInterrupt = simple('HvCallAssertVirtualInterrupt', {
+  code: 0x0094, spec: 'TLFS HvCallAssertVirtualInterrupt', privileges: ['accessVsm'], fast: 'xmm', header: HvInputAssertVirtualInterrupt,
+  statuses: ['AccessDenied', 'InvalidPartitionId', 'InvalidVpIndex', 'InvalidParameter', 'Acknowledged', 'InvalidPartitionState', 'InvalidVtlState', 'OperationDenied'],
+});
 
 /** What identifies a device interrupt. @spec TLFS HV_INTERRUPT_ENTRY */
 export const HvInterruptEntry = struct('HvInterruptEntry', 'TLFS HV_INTERRUPT_ENTRY', 16, {
@@ -62,6 +65,9 @@ export const HvInputRetargetDeviceInterrupt = struct('HvInputRetargetDeviceInter
   maskOrFormat: [48, u64, 'VP mask, or format of the VP set whose mask and banks are the variable header'],
 });
 /** Sends a device interrupt to other VPs from now on. */
-export const RetargetDeviceInterrupt = variable('HvCallRetargetDeviceInterrupt', { code: 0x007e, spec: 'TLFS HvCallRetargetDeviceInterrupt', fast: 'xmm', header: HvInputRetargetDeviceInterrupt });
+export const RetargetDeviceInterrupt = variable('HvCallRetargetDeviceInterrupt', {
+  code: 0x007e, spec: 'TLFS HvCallRetargetDeviceInterrupt', fast: 'xmm', header: HvInputRetargetDeviceInterrupt,
+  statuses: ['AccessDenied', 'InvalidPartitionId', 'InvalidPartitionState', 'FeatureUnavailable', 'InvalidParameter', 'InvalidDeviceId', 'OperationDenied'],
+});
 /** Sets the VP that an interrupt of an ARM64 machine reaches. */
 export const SetVirtualInterruptTarget = opaque('HvCallSetVirtualInterruptTarget', { code: 0x011f, spec: 'TLFS HvCallSetVirtualInterruptTarget', unsupported: 'ARM64 only' });

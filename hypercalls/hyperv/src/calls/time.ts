@@ -4,7 +4,10 @@ import { simple } from '../call.ts';
 /** Input of HvCallNotifyLongSpinWait. @spec TLFS HvCallNotifyLongSpinWait */
 export const HvInputNotifyLongSpinWait = struct('HvInputNotifyLongSpinWait', 'TLFS HvCallNotifyLongSpinWait', 8, { spinCount: [0, u32], reservedZ: [4, u32] });
 /** Says that the VP has spun for long. */
-export const NotifyLongSpinWait = simple('HvCallNotifyLongSpinWait', { code: 0x0008, spec: 'TLFS HvCallNotifyLongSpinWait', fast: 'registers', header: HvInputNotifyLongSpinWait });
+export const NotifyLongSpinWait = simple('HvCallNotifyLongSpinWait', {
+  code: 0x0008, spec: 'TLFS HvCallNotifyLongSpinWait', fast: 'registers', header: HvInputNotifyLongSpinWait,
+  statuses: [],
+});
 
 /** Input of HvCallRestorePartitionTime. @spec TLFS HvCallRestorePartitionTime */
 export const HvInputRestorePartitionTime = struct('HvInputRestorePartitionTime', 'TLFS HvCallRestorePartitionTime', 32, {
@@ -17,4 +20,5 @@ export const HvInputRestorePartitionTime = struct('HvInputRestorePartitionTime',
 /** Sets reference time and TSC to saved values. */
 export const RestorePartitionTime = simple('HvCallRestorePartitionTime', {
   code: 0x0103, spec: 'TLFS HvCallRestorePartitionTime', privileges: ['accessPartitionReferenceCounter', 'accessPartitionReferenceTsc'], recommendedBy: 'restoreTimeOnResume', header: HvInputRestorePartitionTime,
+  statuses: ['AccessDenied', 'InvalidPartitionId', 'InvalidPartitionState'],
 });

@@ -15,9 +15,15 @@ export const HvInputVpRegisters = struct('HvInputVpRegisters', 'TLFS HvCallGetVp
   reservedZ: [13, bytes(3)],
 });
 /** Reads registers; elements are names. */
-export const GetVpRegisters = rep('HvCallGetVpRegisters', { ...REGISTERS, code: 0x0050, spec: 'TLFS HvCallGetVpRegisters', fast: 'xmm', header: HvInputVpRegisters, element: u32, outputElement: HvRegisterValue });
+export const GetVpRegisters = rep('HvCallGetVpRegisters', {
+  ...REGISTERS, code: 0x0050, spec: 'TLFS HvCallGetVpRegisters', fast: 'xmm', header: HvInputVpRegisters, element: u32, outputElement: HvRegisterValue,
+  statuses: ['AccessDenied', 'InvalidPartitionId', 'InvalidVpIndex', 'InvalidParameter'],
+});
 /** Writes registers; elements are names with values. */
-export const SetVpRegisters = rep('HvCallSetVpRegisters', { ...REGISTERS, code: 0x0051, spec: 'TLFS HvCallSetVpRegisters', fast: 'xmm', header: HvInputVpRegisters, element: HvRegisterAssoc });
+export const SetVpRegisters = rep('HvCallSetVpRegisters', {
+  ...REGISTERS, code: 0x0051, spec: 'TLFS HvCallSetVpRegisters', fast: 'xmm', header: HvInputVpRegisters, element: HvRegisterAssoc,
+  statuses: ['AccessDenied', 'InvalidPartitionId', 'InvalidVpIndex', 'InvalidVpState', 'InvalidParameter', 'InvalidPartitionState', 'InvalidRegisterValue'],
+});
 
 /** Which access a translation is for. @spec TLFS HV_TRANSLATE_GVA_CONTROL_FLAGS; openvmm vm/hv1/hvdef/src/lib.rs */
 export const HvTranslateGvaControlFlags = bits('HvTranslateGvaControlFlags', `TLFS HV_TRANSLATE_GVA_CONTROL_FLAGS; ${Source.Hvdef}`, 64, {
@@ -81,6 +87,7 @@ export const HvOutputTranslateVirtualAddressExTlfs = struct('HvOutputTranslateVi
 /** Translates an address of a VP. */
 export const TranslateVirtualAddress = simple('HvCallTranslateVirtualAddress', {
   ...REGISTERS, code: 0x0052, spec: 'TLFS HvCallTranslateVirtualAddress', fast: 'xmm', header: HvInputTranslateVirtualAddress, output: HvOutputTranslateVirtualAddress,
+  statuses: ['AccessDenied', 'InvalidPartitionId', 'InvalidVpIndex', 'InvalidParameter', 'InvalidPartitionState', 'InvalidVpState'],
 });
 /** Translates an address of a VP and tells which event a failure would raise. */
 export const TranslateVirtualAddressEx = simple('HvCallTranslateVirtualAddressEx', {
@@ -88,7 +95,10 @@ export const TranslateVirtualAddressEx = simple('HvCallTranslateVirtualAddressEx
 });
 
 /** Starts a VP with a full register state. */
-export const StartVirtualProcessor = simple('HvCallStartVirtualProcessor', { code: 0x0099, spec: 'TLFS HvCallStartVirtualProcessor', privileges: ['startVirtualProcessor'], header: HvInputVpContext });
+export const StartVirtualProcessor = simple('HvCallStartVirtualProcessor', {
+  code: 0x0099, spec: 'TLFS HvCallStartVirtualProcessor', privileges: ['startVirtualProcessor'], header: HvInputVpContext,
+  statuses: ['AccessDenied', 'InvalidPartitionId', 'InvalidVpIndex', 'InvalidRegisterValue', 'InvalidVpState', 'InvalidPartitionState', 'InvalidVtlState'],
+});
 
 /** Input of HvCallGetVpIndexFromApicId. @spec TLFS HvCallGetVpIndexFromApicId; openvmm vm/hv1/hvdef/src/lib.rs */
 export const HvInputGetVpIndexFromApicId = struct('HvInputGetVpIndexFromApicId', `TLFS HvCallGetVpIndexFromApicId; ${Source.Hvdef}`, 16, {
@@ -97,4 +107,7 @@ export const HvInputGetVpIndexFromApicId = struct('HvInputGetVpIndexFromApicId',
   reserved: [9, bytes(7)],
 });
 /** Gives VP indices; elements are APIC ids. */
-export const GetVpIndexFromApicId = rep('HvCallGetVpIndexFromApicId', { code: 0x009a, spec: `${Source.Hvdef}; ${Source.Linux}`, fast: 'xmm', header: HvInputGetVpIndexFromApicId, element: u32, outputElement: u32 });
+export const GetVpIndexFromApicId = rep('HvCallGetVpIndexFromApicId', {
+  code: 0x009a, spec: `${Source.Hvdef}; ${Source.Linux}`, fast: 'xmm', header: HvInputGetVpIndexFromApicId, element: u32, outputElement: u32,
+  statuses: ['AccessDenied', 'InvalidParameter', 'InvalidPartitionId', 'InvalidRegisterValue', 'InvalidVpState', 'InvalidPartitionState', 'InvalidVtlState', 'InvalidVpIndex'],
+});

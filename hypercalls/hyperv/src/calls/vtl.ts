@@ -14,7 +14,10 @@ export const HvInputModifyVtlProtectionMask = struct('HvInputModifyVtlProtection
   reservedZ: [13, bytes(3)],
 });
 /** Changes the access rights of lower VTLs to pages; elements are page numbers. */
-export const ModifyVtlProtectionMask = rep('HvCallModifyVtlProtectionMask', { ...VSM, code: 0x000c, spec: 'TLFS HvCallModifyVtlProtectionMask', fast: 'xmm', header: HvInputModifyVtlProtectionMask, element: u64 });
+export const ModifyVtlProtectionMask = rep('HvCallModifyVtlProtectionMask', {
+  ...VSM, code: 0x000c, spec: 'TLFS HvCallModifyVtlProtectionMask', fast: 'xmm', header: HvInputModifyVtlProtectionMask, element: u64,
+  statuses: ['AccessDenied', 'InvalidPartitionId', 'InvalidPartitionState', 'InvalidParameter', 'OperationDenied', 'InsufficientMemory', 'InvalidVtlState'],
+});
 
 /** Input of HvCallEnablePartitionVtl. @spec TLFS HvCallEnablePartitionVtl */
 export const HvInputEnablePartitionVtl = struct('HvInputEnablePartitionVtl', 'TLFS HvCallEnablePartitionVtl', 16, {
@@ -24,7 +27,10 @@ export const HvInputEnablePartitionVtl = struct('HvInputEnablePartitionVtl', 'TL
   reservedZ: [10, bytes(6)],
 });
 /** Enables a VTL for the partition. */
-export const EnablePartitionVtl = simple('HvCallEnablePartitionVtl', { ...VSM, code: 0x000d, spec: 'TLFS HvCallEnablePartitionVtl', fast: 'registers', header: HvInputEnablePartitionVtl });
+export const EnablePartitionVtl = simple('HvCallEnablePartitionVtl', {
+  ...VSM, code: 0x000d, spec: 'TLFS HvCallEnablePartitionVtl', fast: 'registers', header: HvInputEnablePartitionVtl,
+  statuses: ['AccessDenied', 'InvalidPartitionId', 'InvalidParameter', 'InvalidPartitionState', 'InsufficientMemory', 'InvalidVtlState'],
+});
 /** Disables a VTL for the partition. */
 export const DisablePartitionVtl = opaque('HvCallDisablePartitionVtl', { ...VSM, code: 0x000e, spec: `${Source.Pdf6} appendix A`, unsupported: 'no public body: only the name and the number are published' });
 
@@ -37,7 +43,10 @@ export const HvInputVpContext = struct('HvInputVpContext', 'TLFS HvCallEnableVpV
   vpContext: [16, HvInitialVpContext],
 });
 /** Enables a VTL on a VP, with the state of its first entry. */
-export const EnableVpVtl = simple('HvCallEnableVpVtl', { ...VSM, code: 0x000f, spec: 'TLFS HvCallEnableVpVtl', header: HvInputVpContext });
+export const EnableVpVtl = simple('HvCallEnableVpVtl', {
+  ...VSM, code: 0x000f, spec: 'TLFS HvCallEnableVpVtl', header: HvInputVpContext,
+  statuses: ['AccessDenied', 'InvalidPartitionId', 'InvalidParameter', 'InvalidPartitionState', 'InvalidVpState', 'InvalidVtlState', 'InvalidRegisterValue', 'InvalidVpIndex'],
+});
 /** Disables a VTL on a VP. */
 export const DisableVpVtl = opaque('HvCallDisableVpVtl', { ...VSM, code: 0x0010, spec: `${Source.Pdf6} appendix A`, unsupported: 'no public body: only the name and the number are published' });
 
