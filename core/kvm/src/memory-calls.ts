@@ -1,4 +1,5 @@
-import { KvmDirtyLog, KvmMemoryAttributes, KvmUserspaceMemoryRegion, MemoryAttribute } from '@vmplanes/abi-kvm-planes';
+import { KvmDirtyLog, KvmMemoryAttributes, KvmUserspaceMemoryRegion, KvmUserspaceMemoryRegion2, MemoryAttribute } from '@vmplanes/abi-kvm-planes';
+import type { Infer } from '@vmplanes/binary';
 import { ALL_RIGHTS, EXEC_RIGHTS, HostError, PAGE_SHIFT, PAGE_SIZE, Right, type Rights } from '@vmplanes/engine';
 import type { Argument } from './argument.ts';
 import { fail, type KvmResult, OK, ret } from './result.ts';
@@ -59,7 +60,21 @@ const MAX_SLOTS = 32764;
  */
 export const setUserMemoryRegion = (vm: KvmVm, argument: Argument): KvmResult => {
   const r = argument.read(KvmUserspaceMemoryRegion);
+  return r === null ? fail('EFAULT') : setRegion(vm, r);
+};
+
+/**
+ * The same with private memory from a guest memory file. Private pages come from the machine here, and no such files exist: a region that names one is
+ * refused as one that names another file.
+ * @spec Linux Documentation/virt/kvm/api.rst §4.140
+ */
+export const setUserMemoryRegion2 = (vm: KvmVm, argument: Argument): KvmResult => {
+  const r = argument.read(KvmUserspaceMemoryRegion2);
   if (r === null) return fail('EFAULT');
+  return setRegion(vm, r);
+};
+
+const setRegion = (vm: KvmVm, r: Infer<typeof KvmUserspaceMemoryRegion>): KvmResult => {
   // Bits above 16 choose an address space; only the first exists.
   if (r.flags & ~(SlotFlag.LogDirty | SlotFlag.Readonly) || r.slot >>> 16 || r.slot >= MAX_SLOTS) return fail('EINVAL');
   if ((r.memorySize | r.guestPhysAddr | r.userspaceAddr) & PAGE_MASK || r.guestPhysAddr + r.memorySize > GPA_LIMIT) return fail('EINVAL');

@@ -1,5 +1,5 @@
 import { ExitReason } from '@vmplanes/abi-kvm-planes';
-import { Activity, Outcome, type PlaneContext } from '@vmplanes/engine';
+import { Activity, Outcome, type PlaneContext, type Vp } from '@vmplanes/engine';
 import { Argument } from './argument.ts';
 import { readReply, writeExit } from './exits.ts';
 import { fail, isFailure, type KvmFailure, type KvmResult, OK } from './result.ts';
@@ -69,16 +69,35 @@ const begin = (vm: KvmVm, group: VcpuGroup, thread: number): PlaneContext | KvmF
   return context;
 };
 
+const isReadyForInjection = (vm: KvmVm, context: PlaneContext): boolean => {
+  const get = (name: 'rflags' | 'interruptShadow' | 'interrupt.injected'): bigint => getReg(vm.machine, context, name);
+  return (get('rflags') & IF) !== 0n && get('interruptShadow') === 0n && get('interrupt.injected') === 0n;
+};
+
 const finish = (vm: KvmVm, group: VcpuGroup, result: KvmResult): KvmResult => {
   const { page, vp } = group;
   const { context } = vp;
   const flags = getReg(vm.machine, context, 'rflags');
-  const isReady = (flags & IF) !== 0n && getReg(vm.machine, context, 'interruptShadow') === 0n && getReg(vm.machine, context, 'interrupt.injected') === 0n;
-  page.setState(vm.hasKernelApic || isReady, (flags & IF) !== 0n, vm.hardware.cr8(context), vm.hardware.apicBase(context));
+  page.setState(vm.hasKernelApic || isReadyForInjection(vm, context), (flags & IF) !== 0n, vm.hardware.cr8(context), vm.hardware.apicBase(context));
   loadSynced(vm, group, context);
   group.exitPlane = context.plane;
   group.inRun = null;
   return result;
+};
+
+/** Runs the VP for one slice of its thread, at machine time. @param instructions - at least 1. */
+const runSlice = (vm: KvmVm, vp: Vp, instructions: number, leaves: boolean): Outcome => {
+  const { machine: m } = vm;
+  vm.synchronise(vp);
+  vp.sliceEnd = vp.retired + instructions;
+  vp.immediateExit = leaves;
+  m.activeVp = vp.index;
+  const outcome = m.runVp(vp);
+  m.activeVp = -1;
+  vp.immediateExit = false;
+  m.flushOutbox();
+  vm.synchronise(vp);
+  return outcome;
 };
 
 /** A vCPU that waits for its first INIT leaves with EAGAIN once it has come. @spec Linux arch/x86/kvm/x86.c kvm_arch_vcpu_ioctl_run */
@@ -110,15 +129,17 @@ export const kvmRun = (vm: KvmVm, group: VcpuGroup, thread: number, hasSignal: b
     page.exitReason = ExitReason.DIRTY_RING_FULL;
     return finish(vm, group, OK);
   }
-  vm.synchronise(vp);
-  vp.sliceEnd = vp.retired + Math.max(1, Math.floor(m.options.quantum / m.options.ticksPerInstruction));
-  vp.immediateExit = leaves || hasSignal;
-  m.activeVp = vp.index;
-  const outcome = m.runVp(vp);
-  m.activeVp = -1;
-  vp.immediateExit = false;
-  m.flushOutbox();
-  vm.synchronise(vp);
+  const slice = Math.max(1, Math.floor(m.options.quantum / m.options.ticksPerInstruction));
+  // Userspace with an interrupt to inject wants the first moment at which the guest would take it: look after each instruction.
+  const waitsForWindow = page.wantsInterruptWindow && !vm.hasKernelApic;
+  let outcome: Outcome = Outcome.Slice;
+  for (let steps = waitsForWindow ? slice : 1; steps > 0 && outcome === Outcome.Slice; steps--) {
+    if (waitsForWindow && !leaves && !hasSignal && vp.context.completion === null && isReadyForInjection(vm, vp.context)) {
+      page.exitReason = ExitReason.IRQ_WINDOW_OPEN;
+      return finish(vm, group, OK);
+    }
+    outcome = runSlice(vm, vp, waitsForWindow ? 1 : slice, leaves || hasSignal);
+  }
   switch (outcome) {
     case Outcome.Exit:
       return finish(vm, group, vp.exit === null ? OK : writeExit(vm, group, vp.context, vp.exit));

@@ -5,7 +5,7 @@ import { enableVmCap } from './enable-cap.ts';
 import { checkExtension } from './extensions.ts';
 import { StatsFile } from './files.ts';
 import { createIrqchip, irqLine, setGsiRouting, setMsrFilter, signalMsi } from './interrupt-calls.ts';
-import { getDirtyLog, resetDirtyRings, setMemoryAttributes, setUserMemoryRegion } from './memory-calls.ts';
+import { getDirtyLog, resetDirtyRings, setMemoryAttributes, setUserMemoryRegion, setUserMemoryRegion2 } from './memory-calls.ts';
 import { fail, type KvmResult, ret } from './result.ts';
 import type { KvmSystem } from './system.ts';
 import type { KvmVm } from './vm.ts';
@@ -32,6 +32,7 @@ export const vmCalls: Readonly<Partial<Record<PlaneIoctl, VmCall>>> = {
   KVM_CREATE_IRQCHIP: ({ vm }) => createIrqchip(vm),
   KVM_IRQ_LINE: ({ vm }, a) => irqLine(vm, a),
   KVM_SET_USER_MEMORY_REGION: ({ vm }, a) => setUserMemoryRegion(vm, a),
+  KVM_SET_USER_MEMORY_REGION2: ({ vm }, a) => setUserMemoryRegion2(vm, a),
   KVM_GET_DIRTY_LOG: ({ vm }, a) => getDirtyLog(vm, a),
   KVM_RESET_DIRTY_RINGS: ({ vm }) => resetDirtyRings(vm),
   KVM_X86_SET_MSR_FILTER: ({ vm }, a) => setMsrFilter(vm, a),

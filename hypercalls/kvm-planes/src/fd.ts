@@ -70,7 +70,7 @@ export const ADMISSION: readonly AdmissionRow[] = [
 ];
 
 const OTHER_VM: ReadonlySet<string> = new Set([
-  'KVM_GET_DIRTY_LOG', 'KVM_SET_USER_MEMORY_REGION', 'KVM_CREATE_IRQCHIP', 'KVM_IRQ_LINE', 'KVM_IRQFD', 'KVM_SET_CLOCK', 'KVM_GET_CLOCK', 'KVM_X86_SET_MSR_FILTER', 'KVM_RESET_DIRTY_RINGS',
+  'KVM_GET_DIRTY_LOG', 'KVM_SET_USER_MEMORY_REGION', 'KVM_SET_USER_MEMORY_REGION2', 'KVM_CREATE_IRQCHIP', 'KVM_IRQ_LINE', 'KVM_IRQFD', 'KVM_SET_CLOCK', 'KVM_GET_CLOCK', 'KVM_X86_SET_MSR_FILTER', 'KVM_RESET_DIRTY_RINGS',
 ] satisfies Ioctl[]);
 /** Requests of a VM fd and of a vCPU fd alike: KVM has them on both. */
 const BOTH: ReadonlySet<string> = new Set(['KVM_SET_TSC_KHZ', 'KVM_GET_TSC_KHZ', 'KVM_SET_DEVICE_ATTR', 'KVM_GET_DEVICE_ATTR', 'KVM_HAS_DEVICE_ATTR', 'KVM_GET_STATS_FD'] satisfies Ioctl[]);

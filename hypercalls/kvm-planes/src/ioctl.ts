@@ -20,6 +20,7 @@ export const Ioctl = {
   KVM_CREATE_VCPU: io(0x41),
   KVM_GET_DIRTY_LOG: iow(0x42, 16),
   KVM_SET_USER_MEMORY_REGION: iow(0x46, 32),
+  KVM_SET_USER_MEMORY_REGION2: iow(0x49, 160),
   KVM_CREATE_IRQCHIP: io(0x60),
   KVM_IRQ_LINE: iow(0x61, 8),
   KVM_SET_GSI_ROUTING: iow(0x6a, 8),

@@ -16,6 +16,10 @@ export const KvmUserspaceMemoryRegion = struct('kvm_userspace_memory_region', UA
   slot: [0, u32], flags: [4, u32], guestPhysAddr: [8, u64], memorySize: [16, u64], userspaceAddr: [24, u64],
 });
 
+/** Argument of KVM_SET_USER_MEMORY_REGION2. @spec Linux include/uapi/linux/kvm.h */
+export const KvmUserspaceMemoryRegion2 = struct('kvm_userspace_memory_region2', UAPI, 160, {
+  slot: [0, u32], flags: [4, u32], guestPhysAddr: [8, u64], memorySize: [16, u64], userspaceAddr: [24, u64], guestMemfdOffset: [32, u64], guestMemfd: [40, u32], reservedPad1: [44, u32], reservedPad2: [48, array(u64, 14)],
+});
 /** Argument of KVM_GET_DIRTY_LOG. @spec Linux include/uapi/linux/kvm.h */
 export const KvmDirtyLog = struct('kvm_dirty_log', UAPI, 16, { slot: [0, u32], reservedPadding1: [4, u32], dirtyBitmap: [8, u64, 'user address: bit per page, whole 64-bit words'] });
 /** One range of an MSR filter; a clear bit refuses. @spec Linux arch/x86/include/uapi/asm/kvm.h */
