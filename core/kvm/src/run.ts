@@ -31,6 +31,20 @@ const takeReply = (group: VcpuGroup, context: PlaneContext | null | undefined): 
   if (context?.completion && context.completion.reply === null) context.completion.reply = readReply(group.page, context.completion);
 };
 
+/** Lends every other plane what the page holds now, should the run come to it by itself; planes it does not come to read the page again later. */
+const lendReplies = (group: VcpuGroup, context: PlaneContext): void => {
+  group.lentReplies = 0;
+  for (const other of group.vp.planes) {
+    if (!other?.completion || other === context || other.completion.reply !== null) continue;
+    takeReply(group, other);
+    group.lentReplies |= other.mask;
+  }
+};
+const takeBackReplies = (group: VcpuGroup): void => {
+  for (const other of group.vp.planes) if (other?.completion && group.lentReplies & other.mask) other.completion.reply = null;
+  group.lentReplies = 0;
+};
+
 const storeSynced = (vm: KvmVm, group: VcpuGroup, context: PlaneContext): KvmFailure | null => {
   const { page } = group;
   for (const row of syncRows) {
@@ -60,6 +74,7 @@ const begin = (vm: KvmVm, group: VcpuGroup, thread: number): PlaneContext | KvmF
   takeReply(group, context);
   const failure = storeSynced(vm, group, context);
   if (failure !== null) return failure;
+  lendReplies(group, context);
   vp.named = plane;
   vp.asked = userspace ? page.reqExitPlanes & vm.planeMask : 0;
   if (!vm.hasKernelApic) vm.hardware.setCr8(context, Number(page.cr8 & 15n));
@@ -75,6 +90,7 @@ const isReadyForInjection = (vm: KvmVm, context: PlaneContext): boolean => {
 };
 
 const finish = (vm: KvmVm, group: VcpuGroup, result: KvmResult): KvmResult => {
+  takeBackReplies(group);
   const { page, vp } = group;
   const { context } = vp;
   const flags = getReg(vm.machine, context, 'rflags');

@@ -25,6 +25,8 @@ export class VcpuGroup {
   inRun: RunInProgress | null = null;
   /** Planes whose vCPU was made waiting for its first INIT and has not got it. */
   uninitialized = 0;
+  /** Planes that were lent the answer in the run page for the run in progress. */
+  lentReplies = 0;
   /** Plane whose exit the run page shows; its answer is read from there. */
   exitPlane = 0;
 
@@ -46,9 +48,9 @@ export class VcpuGroup {
   }
 
   save(): SavedGroup {
-    const { id, signalMask, guestDebug, hasRun, exitPlane, uninitialized } = this;
+    const { id, signalMask, guestDebug, hasRun, exitPlane, uninitialized, lentReplies } = this;
     const inRun = this.inRun === null ? null : { ...this.inRun };
-    return { id, vp: this.vp.index, page: this.page.bytes.slice(), cpuid: this.cpuid.map((e) => ({ ...e })), signalMask, guestDebug, hasRun, inRun, exitPlane, uninitialized };
+    return { id, vp: this.vp.index, page: this.page.bytes.slice(), cpuid: this.cpuid.map((e) => ({ ...e })), signalMask, guestDebug, hasRun, inRun, exitPlane, uninitialized, lentReplies };
   }
 
   restore(s: SavedGroup): void {
@@ -60,6 +62,7 @@ export class VcpuGroup {
     this.inRun = s.inRun === null ? null : { ...s.inRun };
     this.exitPlane = s.exitPlane;
     this.uninitialized = s.uninitialized;
+    this.lentReplies = s.lentReplies;
   }
 }
 
@@ -75,4 +78,5 @@ export type SavedGroup = {
   readonly inRun: { readonly thread: number; readonly plane: number } | null;
   readonly exitPlane: number;
   readonly uninitialized: number;
+  readonly lentReplies: number;
 };

@@ -1,5 +1,5 @@
 import { ExitIo, ExitReason, KvmGuestDebug, KvmRegs, KvmUserspaceMemoryRegion2, KvmVcpuEvents, NUMBERS } from '@vmplanes/abi-kvm-planes';
-import { Schedule } from '@vmplanes/engine';
+import { type Answer, type Claim, type Personality, type PlaneContext, Schedule } from '@vmplanes/engine';
 import { type Step } from '@vmplanes/x86';
 import { describe, expect, it } from 'vitest';
 import { apicRig, Rig, type RunnableProfile, word } from './kit.ts';
@@ -116,4 +116,35 @@ it.each(['2025-04', 'vmplanes'] as const)('LKML 2025-04-01 RFC KVM: VM planes 22
     expect(rig.exit(ExitIo).port).toBe((i * 7) % 3);
   }
   expect([0, 1, 2].map((p) => rig.get(rig.fd(p), 'KVM_GET_REGS', KvmRegs).rbx)).toEqual([0x100n, 0x101n, 0x102n]);
+});
+
+/** A guest call goes to the other plane of 0 and 1 within the run. */
+class Caller implements Personality {
+  readonly name = 'caller';
+  readonly stateName = 'caller';
+  readonly stateVersion = 1;
+  readonly claims: readonly Claim[] = [{ exit: 'call', from: 1, to: 1 }];
+  handle(context: PlaneContext): Answer {
+    return context.vp.replies.switchTo(1 - context.plane, 'call', 'runnable');
+  }
+  save(): null {
+    return null;
+  }
+  restore(): void {}
+}
+
+it.each(['2025-04', 'vmplanes'] as const)('LKML 2025-04-01 RFC KVM: VM planes 22/29: a run that comes by itself to a plane with a device read open finishes it with the answer in the page [%s]', (profile) => {
+  const read: Step = { op: 'read', gpa: 0xd000_0000, size: 4 };
+  const rig = apicRig(profile, [1, 2], { 0: { 0: [read, out(1)], 1: [{ op: 'call' }, out(2)], 2: [out(3)] } });
+  rig.vm.machine.addPersonality(new Caller());
+  rig.run(0);
+  const page = new DataView(rig.page().bytes.buffer);
+  page.setUint32(40, 0x55, true);
+  // A plane in between does not use the answer up.
+  rig.run(2);
+  expect(rig.exit(ExitIo).port).toBe(3);
+  if (profile === '2025-04') page.setUint32(40, 0x66, true);
+  rig.run(1);
+  expect(rig.exit(ExitIo).port).toBe(1);
+  expect(rig.get(rig.fd(0), 'KVM_GET_REGS', KvmRegs).rax).toBe(profile === '2025-04' ? 0x66n : 0x55n);
 });
