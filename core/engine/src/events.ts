@@ -10,4 +10,6 @@ export interface MachineEvents {
   'event-accepted': (event: { readonly vp: VpIndex; readonly plane: PlaneId; readonly pending: PlaneMask }) => void;
   /** A plane was enabled on a VP. */
   'plane-created': (event: { readonly vp: VpIndex; readonly plane: PlaneId }) => void;
+  /** A plane was taken from a VP. */
+  'plane-removed': (event: { readonly vp: VpIndex; readonly plane: PlaneId }) => void;
 }

@@ -1,4 +1,4 @@
-import { component, createScope, inject, provideValue, type Scope, type Token, token } from '@vmplanes/di';
+import { component, createScope, disposeScope, inject, provideValue, type Scope, type Token, token } from '@vmplanes/di';
 import type { WaitCondition } from './answers.ts';
 import { Arena } from './arena.ts';
 import { ClaimTable } from './claims.ts';
@@ -184,6 +184,38 @@ export class Machine extends ObservedEmitter<MachineEvents> {
     this.timersChanged(context);
     if (this.observed) this.emit('plane-created', { vp: vp.index, plane });
     return context;
+  }
+
+  /**
+   * Takes a plane from a VP, with all it holds. It may be created again.
+   * @throws {HostError} NoSuchPlane; BadState for plane 0 and for the current plane.
+   */
+  removePlane(vp: Vp, plane: PlaneId): void {
+    const context = vp.plane(plane);
+    if (plane === 0 || plane === vp.current) throw new HostError('BadState', `VP ${vp.index} plane ${plane} cannot be taken away`);
+    vp.setSchedule(context, Schedule.Stopped);
+    vp.planes[plane] = null;
+    for (const mask of ['existing', 'pending', 'asked', 'reqExit', 'recheck'] as const) vp[mask] &= ~context.mask;
+    if (vp.named === plane) vp.named = 0;
+    this.arch.destroyContext?.(context);
+    disposeScope(context.scope);
+    this.timersChanged(vp.context);
+    if (this.observed) this.emit('plane-removed', { vp: vp.index, plane });
+  }
+
+  /**
+   * Puts a VP back into the state in which it was created: plane 0 alone, reset. A handler may do so to the VP it answers for
+   * if its answer is an exit: nothing of the run goes on then.
+   * @param kind - one of the architecture's reset names.
+   */
+  restartVp(vp: Vp, kind: string): void {
+    const first = vp.plane(0);
+    vp.running = -1;
+    vp.current = vp.named = 0;
+    for (let p = 1; p < MAX_PLANES; p++) if (vp.planes[p]) this.removePlane(vp, PlaneId(p));
+    vp.suspended = false;
+    this.resetPlane(first, kind);
+    vp.setSchedule(first, Schedule.Runnable);
   }
 
   /** @throws {HostError} NoSuchVp. */

@@ -65,6 +65,8 @@ export interface Arch {
   attach(machine: Machine): void;
   /** Puts the block of a new context into its created state and returns its event source. May set schedule and activity. */
   createContext(context: PlaneContext): EventSource;
+  /** Forgets a context that its VP no longer has; its block may be used again. */
+  destroyContext?(context: PlaneContext): void;
   /** Puts a context back into its created state; `kind` is one of the architecture's reset names. */
   reset(context: PlaneContext, kind: string): void;
   /** Answers an exit that nobody claims. */
@@ -117,8 +119,11 @@ export interface Claim {
 export interface Personality extends Stateful {
   readonly name: string;
   readonly claims: readonly Claim[];
-  /** Answers an exit it claimed. The record and the returned answer are borrowed. */
-  handle(context: PlaneContext, exit: CpuExit): Answer;
+  /**
+   * Answers an exit it claimed. The record and the returned answer are borrowed.
+   * @returns null to leave this one to whoever would answer without the claim.
+   */
+  handle(context: PlaneContext, exit: CpuExit): Answer | null;
   /** Answers events of other planes under a policy that leaves the choice outside; null leaves it to the VMM. */
   planeEvent?(vp: Vp, pending: PlaneMask, target: PlaneMask): Answer | null;
   /** Finishes an exit after the VMM replied. */

@@ -103,6 +103,7 @@ export class RunLoop {
         this.#complete(context, context.completion);
       }
       if (vp.immediateExit) return Outcome.Interrupted;
+      if (vp.suspended) return Outcome.Blocked;
       if (m.timeOf(vp) >= vp.deadline) m.expireTimers(vp);
       m.turn(context);
       const several = (vp.existing & (vp.existing - 1)) !== 0;
@@ -218,7 +219,8 @@ export class RunLoop {
     if (exit.kind === 'budget') return CONTINUE;
     if (exit.kind === 'memoryFault' && (exit as MemoryFaultExit).info.result === AccessResult.Held) return this.#hold(vp, context);
     const owner = m.claims.find(exit.kind, exit.key);
-    if (owner !== null) return this.#apply(vp, context, owner.handle(context, exit), exit.kind !== 'halt');
+    const answer = owner === null ? null : owner.handle(context, exit);
+    if (answer !== null) return this.#apply(vp, context, answer, exit.kind !== 'halt');
     switch (exit.kind) {
       case 'halt':
         context.activity = Activity.Halted;

@@ -44,7 +44,7 @@ export interface Snapshot {
 }
 
 /** Group fields that are state; everything else in a VP is derived, borrowed or lives in its planes. */
-const vpFields = ['current', 'named', 'pending', 'asked', 'reqExit', 'recheck', 'immediateExit', 'retired', 'sliceEnd', 'sliceExits', 'timeBase', 'timeRetired', 'busLocks', 'busLockUntil'] as const;
+const vpFields = ['current', 'named', 'pending', 'asked', 'reqExit', 'recheck', 'immediateExit', 'suspended', 'retired', 'sliceEnd', 'sliceExits', 'timeBase', 'timeRetired', 'busLocks', 'busLockUntil'] as const;
 
 const savePlane = (m: Machine, c: PlaneContext): SavedPlane => ({
   plane: c.plane,

@@ -111,6 +111,8 @@ export class Vp {
   recheck: PlaneMask = 0;
   /** The VMM wants the run to return before the next guest instruction. */
   immediateExit = false;
+  /** Nothing of this VP runs, whatever its planes wait for, until its owner says otherwise. */
+  suspended = false;
   /** Payload of the last exit to the VMM; borrowed. */
   exit: ExitPayload | null = null;
   /** Instructions retired by all planes. */

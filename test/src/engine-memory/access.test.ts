@@ -141,6 +141,21 @@ describe('overlays', () => {
     expect(host(2 * PAGE, 1)).toEqual([0x11]);
   });
 
+  it('may ignore the permissions of the plane, which then speak of the page below alone', () => {
+    const { cpu } = memory.subjects[1]!;
+    memory.permissions[1]!.set(5, 1, Right.Write);
+    expect(memory.placeOverlay(1, 5, frame, Right.Read | Right.ExecSupervisor, true)).toBe(true);
+    expect(memory.placeOverlay(1, 5, frame, Right.Read | Right.ExecSupervisor)).toBe(false);
+    expect(memory.access.readU8(cpu, 5 * PAGE)).toBe(Ok);
+    expect(memory.access.writeU8(cpu, 5 * PAGE, 1)).toBe(OverlayRefused);
+    expect(memory.effectiveRights(1, 5)).toBe(Right.Read | Right.ExecSupervisor);
+    const saved = memory.save();
+    memory.restore(saved);
+    expect(memory.effectiveRights(1, 5)).toBe(Right.Read | Right.ExecSupervisor);
+    memory.takeOverlay(1, 5);
+    expect(memory.access.readU8(cpu, 5 * PAGE)).toBe(Denied);
+  });
+
   it('may lie where no slot is', () => {
     expect(memory.placeOverlay(1, 0x70000, frame, Right.Read)).toBe(true);
     expect(memory.access.readU8(memory.subjects[1]!.cpu, 0x70000 * PAGE)).toBe(Ok);

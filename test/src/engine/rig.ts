@@ -31,7 +31,7 @@ export interface RigConfig {
   readonly meaning?: PlaneMeaning;
   readonly claims?: readonly Claim[];
   /** Answers every claimed exit. */
-  readonly on?: (context: PlaneContext, exit: CpuExit) => Answer;
+  readonly on?: (context: PlaneContext, exit: CpuExit) => Answer | null;
   readonly planeEvent?: Personality['planeEvent'];
   readonly complete?: Personality['complete'];
   /** By VP, then by plane; a VP has exactly the planes that are named, and plane 0. */
@@ -46,17 +46,17 @@ export class Puppet implements Personality {
   readonly stateName: string;
   readonly stateVersion = 1;
   readonly claims: readonly Claim[];
-  readonly #on: (context: PlaneContext, exit: CpuExit) => Answer;
+  readonly #on: (context: PlaneContext, exit: CpuExit) => Answer | null;
   planeEvent?: NonNullable<Personality['planeEvent']>;
   complete?: NonNullable<Personality['complete']>;
 
-  constructor(name: string, claims: readonly Claim[], on: (context: PlaneContext, exit: CpuExit) => Answer) {
+  constructor(name: string, claims: readonly Claim[], on: (context: PlaneContext, exit: CpuExit) => Answer | null) {
     this.name = name;
     this.stateName = name;
     this.claims = claims;
     this.#on = on;
   }
-  handle(context: PlaneContext, exit: CpuExit): Answer {
+  handle(context: PlaneContext, exit: CpuExit): Answer | null {
     return this.#on(context, exit);
   }
   save(): null {

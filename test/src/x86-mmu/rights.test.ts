@@ -1,6 +1,6 @@
 import { Access, PageFault, Privilege, WalkKind } from '@vmplanes/x86';
 import { describe, expect, test } from 'vitest';
-import { CET, D, P, PKE, PKS, RW, SMAP, SMEP, US, WP, Walker, XD } from './walker.ts';
+import { A, CET, D, P, PKE, PKS, RW, SMAP, SMEP, US, WP, Walker, XD } from './walker.ts';
 
 const { Read, Write, Fetch, ShadowRead, ShadowWrite } = Access;
 const { User, Supervisor, Implicit } = Privilege;
@@ -127,5 +127,26 @@ describe('protection keys (SDM 3A §4.6.2)', () => {
     w.input.cr4 |= cr4;
     w.input.pkru = w.input.pkrs = -1;
     expect(w.walk(0n, Write, User)).toBe(WalkKind.Mapped);
+  });
+});
+
+describe('execute rights of the second stage by mode', () => {
+  // Which right a fetch asks for: that of the page, or that of the mode; with SMEP offered and off, the supervisor's. @spec TLFS, Virtual Secure Mode: Mode Based Execution Control
+  test.each([
+    ['by page, supervisor fetches a user page', false, true, 0, 1, true],
+    ['by mode, supervisor fetches a user page, SMEP offered and off', true, true, 0, 1, false],
+    ['by mode, user fetches a user page, SMEP on', true, true, SMEP, 0, true],
+    ['by mode, user fetches a user page, SMEP offered and off', true, true, 0, 0, false],
+    ['by mode, user fetches a user page, no SMEP', true, false, 0, 0, true],
+  ] as const)('%s', (_what, byMode, hasSmep, cr4, privilege, asUser) => {
+    const w = new Walker('4-level').chain(P | RW | US, P | RW | US, P | RW | US, P | RW | US | A | D);
+    w.input.cr4 |= cr4;
+    w.input.fetchByMode = byMode;
+    w.input.hasSmep = hasSmep;
+    const asked: boolean[] = [];
+    const { memory } = w;
+    memory.leaf = (_gpa: number, _access: number, userPage: boolean): number => (asked.push(userPage), 0);
+    w.walk(0n, 2, privilege);
+    expect(asked).toEqual([asUser]);
   });
 });

@@ -217,7 +217,7 @@ export class Accessor {
         this.#frame = overlays.frame(at);
         this.#rights = ALL_RIGHTS;
         if (isHost) return Ok;
-        const table = memory.permissions[subject.plane]!.get(gpn);
+        const table = overlays.ignoresTable(at) ? ALL_RIGHTS : memory.permissions[subject.plane]!.get(gpn);
         if ((this.missing = access & ~table) !== 0) return Denied;
         this.#rights = table & overlays.rights(at);
         if ((this.missing = access & ~this.#rights) !== 0) return OverlayRefused;

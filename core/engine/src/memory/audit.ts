@@ -25,7 +25,7 @@ export function auditMemory(memory: GuestMemory): string[] {
       if (o.gpn <= before) broken.push(`plane ${o.plane}: overlay at page 0x${o.gpn.toString(16)} is out of order`);
       if (o.owners <= 0) broken.push(`plane ${o.plane}: overlay at page 0x${o.gpn.toString(16)} has no owner`);
       const rights = memory.effectiveRights(o.plane, o.gpn);
-      if (rights & ~(o.rights & memory.permissions[o.plane]!.get(o.gpn))) broken.push(`plane ${o.plane}: rights ${rights} at page 0x${o.gpn.toString(16)} go beyond its grants`);
+      if (rights & ~(o.ignoresTable ? o.rights : o.rights & memory.permissions[o.plane]!.get(o.gpn))) broken.push(`plane ${o.plane}: rights ${rights} at page 0x${o.gpn.toString(16)} go beyond its grants`);
       before = o.gpn;
     }
   }

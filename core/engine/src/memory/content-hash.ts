@@ -3,6 +3,9 @@ import { PAGE_SIZE } from '../ids.ts';
 import { NO_FRAME } from './frames.ts';
 import type { GuestMemory } from './guest-memory.ts';
 
+/** Beside the rights of an overlay: the permission table does not count. */
+const IGNORES_TABLE = 0x100;
+
 /** A 64-bit hash of a sequence of words, to tell states apart quickly; no protection against forgery. */
 export class StateHash {
   lo = 0x9e3779b9 | 0;
@@ -81,7 +84,7 @@ export function hashMemory(arena: Arena, memory: GuestMemory, hash: StateHash): 
     for (const o of overlays.save()) {
       hash.add(o.plane);
       hash.addNumber(o.gpn);
-      hash.add(o.rights);
+      hash.add(o.ignoresTable ? o.rights | IGNORES_TABLE : o.rights);
       hash.add(o.owners);
       hash.addNumber(seen.get(o.frame) ?? NO_FRAME);
       if (seen.has(o.frame)) continue;

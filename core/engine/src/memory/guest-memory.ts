@@ -221,14 +221,15 @@ export class GuestMemory {
    * Lets one plane see a frame at a page, whatever lies under it. The same frame may be placed by several owners and counts.
    * @param frame - held by the caller or by a page; the overlay adds its own hold.
    * @param rights - what guests may do with it, below the permissions of the plane.
+   * @param ignoresTable - the permission table of the plane does not count here: it speaks of what lies under the overlay.
    * @returns false, and nothing changed, when another frame or other rights are there.
    * @throws {HostError} BadState when nobody holds the frame.
    */
-  placeOverlay(plane: number, gpn: number, frame: number, rights: Rights): boolean {
+  placeOverlay(plane: number, gpn: number, frame: number, rights: Rights, ignoresTable = false): boolean {
     if (!this.frames.isHeld(frame)) throw new HostError('BadState', `frame ${frame} is free: no overlay at page 0x${gpn.toString(16)}`);
     const overlays = this.overlays[plane]!;
     const before = overlays.count;
-    if (!overlays.place(gpn, frame, rights)) return false;
+    if (!overlays.place(gpn, frame, rights, ignoresTable)) return false;
     if (overlays.count !== before) this.#revoke(plane, gpn, 1, ALL_RIGHTS);
     return true;
   }
@@ -264,7 +265,7 @@ export class GuestMemory {
     const overlays = this.overlays[plane]!;
     const table = this.permissions[plane]!.get(gpn);
     const at = overlays.find(gpn);
-    if (at >= 0) return table & overlays.rights(at);
+    if (at >= 0) return overlays.ignoresTable(at) ? overlays.rights(at) : table & overlays.rights(at);
     const slot = this.slots.find(gpn);
     if (slot === null) return 0;
     return slot.isReadonly ? table & ~Right.Write : table;

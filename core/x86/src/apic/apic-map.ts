@@ -47,6 +47,13 @@ export class ApicMap {
     this.rebuild();
   }
 
+  /** Takes the APIC of a processor out that lost this plane. */
+  remove(apic: LocalApic): void {
+    if (this.#apics[apic.vp] !== apic) return;
+    this.#apics[apic.vp] = null;
+    this.rebuild();
+  }
+
   /** The APIC of a processor in this plane, or null. */
   apicOf(vp: number): LocalApic | null {
     return this.#apics[vp] ?? null;

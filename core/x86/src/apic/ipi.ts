@@ -67,6 +67,11 @@ export class InterruptRouter {
     (this.#maps[apic.plane] ??= new ApicMap(apic.plane)).add(apic);
   }
 
+  /** The APIC's plane was taken from its processor. */
+  remove(apic: LocalApic): void {
+    this.#maps[apic.plane]?.remove(apic);
+  }
+
   /** The map of a plane, or null while the plane has no APIC. */
   map(plane: number): ApicMap | null {
     return this.#maps[plane] ?? null;

@@ -10,11 +10,19 @@ export class PlaneWalker {
   readonly #input: WalkInput;
   readonly #out = new WalkResult();
 
-  constructor(machine: Machine, context: PlaneContext, model: AddressModel) {
+  /** @param byMode - whether execute rights are asked for by mode: see {@link WalkInput.fetchByMode}. */
+  constructor(
+    machine: Machine,
+    context: PlaneContext,
+    model: AddressModel,
+    readonly byMode: () => boolean,
+    hasSmep: boolean,
+  ) {
     this.#machine = machine;
     this.#context = context;
     this.#tables = new GuestTables(machine.memory.access, machine.memory.subjects[context.plane]!);
     this.#input = new WalkInput(model);
+    this.#input.hasSmep = hasSmep;
   }
 
   #load(): void {
@@ -28,6 +36,7 @@ export class PlaneWalker {
     input.efer = u32[word + X86.efer / 4]!;
     input.pkru = u32[word + X86.pkru / 4]!;
     input.ac = (u32[word + X86.rflags / 4]! & (1 << 18)) !== 0;
+    input.fetchByMode = this.byMode();
     // A scripted guest has no PDPTE registers of its own: they are read with each walk.
     if (pagingMode(input.cr0, input.cr4, input.efer) === PagingMode.Pae) loadPdptes(this.#tables, input, input.pdpte);
   }
@@ -35,12 +44,27 @@ export class PlaneWalker {
   /** @param lo - low half of the linear address. */
   walk(lo: number, hi: number, access: Access, privilege: Privilege): WalkResult {
     this.#load();
+    return this.#walk(lo, hi, access, privilege, true);
+  }
+
+  /**
+   * Walks on behalf of someone else than the plane's own instructions.
+   * @param setFlags - set accessed and dirty flags as the access would.
+   * @param smap - stands for RFLAGS.AC: `on` enforces SMAP, `off` lifts it, null takes the flag.
+   */
+  probe(lo: number, hi: number, access: Access, privilege: Privilege, setFlags: boolean, smap: 'on' | 'off' | null): WalkResult {
+    this.#load();
+    if (smap !== null) this.#input.ac = smap === 'off';
+    return this.#walk(lo, hi, access, privilege, setFlags);
+  }
+
+  #walk(lo: number, hi: number, access: Access, privilege: Privilege, setFlags: boolean): WalkResult {
     const input = this.#input;
     input.laLo = lo;
     input.laHi = hi;
     input.access = access;
     input.privilege = privilege;
-    input.setFlags = true;
+    input.setFlags = setFlags;
     const out = this.#out;
     walk(this.#tables, input, out);
     // No memory at the leaf is for the bus to answer, not for the second stage.

@@ -12,6 +12,7 @@ import {
   type Machine,
   type MemoryFaultInfo,
   type PlaneContext,
+  Right,
   type Vp,
 } from '@vmplanes/engine';
 import { LocalApic, LOCAL_APIC_BYTES, readPage, writePage } from '../apic/index.ts';
@@ -27,6 +28,7 @@ import { completeX86Config, type X86Config } from './x86-config.ts';
 import { X86Events } from './x86-events.ts';
 
 const CR2_VECTOR = 14;
+const SMEP = 1 << 20;
 
 /** What the x86 architecture keeps per plane context besides its block. */
 interface PlaneParts {
@@ -44,6 +46,8 @@ export class X86Arch implements Arch {
   readonly exitKinds: readonly string[] = x86ExitKinds;
   readonly config: X86Config;
   readonly registers: SystemRegisters;
+  /** The mode of a fetch, not the page, decides which execute right of the second stage it needs. Set by whoever gives planes such rights. */
+  executeRightsByMode = false;
   #machine!: Machine;
   #apicArena!: Arena;
   #fabric!: ApicFabric;
@@ -81,13 +85,20 @@ export class X86Arch implements Arch {
     initializeContext(m.arena, base, this.#resetParameters(isBsp));
     const at = (vp.index * m.options.maxPlanes + plane) * LOCAL_APIC_BYTES;
     const apic = this.#fabric.createApic(context, this.#apicArena, at);
-    this.#parts[vp.index * 16 + plane] = { apic, walker: new PlaneWalker(m, context, this.registers.addressModel) };
+    this.#parts[vp.index * 16 + plane] = { apic, walker: new PlaneWalker(m, context, this.registers.addressModel, this.#byMode, this.registers.features.smep) };
     const events = new X86Events(m, context, apic, this.#fabric.external, () => this.#resetParameters(isBsp), this.#taken);
     // The first plane of an application processor waits to be started; further planes are started by whoever enables them.
     context.activity = isBsp || plane !== 0 ? Activity.Running : Activity.WaitForSipi;
     if (plane !== 0) apic.latches.setWaitingForSipi(false);
     return events;
   }
+
+  destroyContext(context: PlaneContext): void {
+    this.#fabric.router.remove(this.apicOf(context));
+    this.#parts[context.vp.index * 16 + context.plane] = undefined;
+  }
+
+  readonly #byMode = (): boolean => this.executeRightsByMode;
 
   readonly #taken = (apic: LocalApic, vector: number): void => this.#fabric.onTaken?.(apic, vector);
 
@@ -122,6 +133,15 @@ export class X86Arch implements Arch {
   /** Walks the page tables of a plane. @returns borrowed until the next walk of that plane. */
   walk(context: PlaneContext, lo: number, hi: number, access: Access, privilege: Privilege): WalkResult {
     return this.#partsOf(context).walker.walk(lo, hi, access, privilege);
+  }
+  /** Walks the page tables of a plane for a guest interface, see {@link PlaneWalker.probe}. @returns borrowed until the next walk of that plane. */
+  probe(context: PlaneContext, lo: number, hi: number, access: Access, privilege: Privilege, setFlags: boolean, smap: 'on' | 'off' | null): WalkResult {
+    return this.#partsOf(context).walker.probe(lo, hi, access, privilege, setFlags, smap);
+  }
+  /** The execute right that a fetch needs where no page table tells. */
+  fetchRight(context: PlaneContext, user: boolean): number {
+    const smepOff = this.registers.features.smep && (this.#machine.arena.u32[(context.base + X86.cr4) >>> 2]! & SMEP) === 0;
+    return user && !(this.executeRightsByMode && smepOff) ? Right.ExecUser : Right.ExecSupervisor;
   }
   /** Looks a linear address up for the VMM, without rights or side effects. */
   translate(context: PlaneContext, linear: bigint): Translation {

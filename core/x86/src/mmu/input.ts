@@ -67,6 +67,14 @@ export class WalkInput {
   privilege: Privilege = Privilege.Supervisor;
   /** Set accessed and dirty flags in the tables; false for lookups on behalf of the host. */
   setFlags = true;
+  /**
+   * Which of two execute rights the second stage is asked for: that of the page (a user-mode address) or, when true, that of the mode
+   * (a fetch in user mode). By mode, the supervisor's right counts for all fetches while the processor has SMEP and CR4.SMEP is off.
+   * @spec SDM 3C §29.3.3.2; TLFS, Virtual Secure Mode: Mode Based Execution Control
+   */
+  fetchByMode = false;
+  /** The processor has SMEP; only {@link fetchByMode} asks. */
+  hasSmep = false;
 
   constructor(readonly model: AddressModel) {}
 }

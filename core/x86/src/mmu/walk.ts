@@ -42,8 +42,9 @@ function unpaged(memory: PageTableMemory, input: WalkInput, out: WalkResult): Wa
   out.global = out.maskBit = false;
   out.accessed = out.dirty = true;
   out.pkey = out.memoryType = 0;
-  const status = memory.leaf(out.gpa, input.access, true);
-  return (out.kind = status === TableStatus.Ok ? WalkKind.Mapped : leafRefused(input, out, status, true));
+  const userPage = !input.fetchByMode || input.access !== Access.Fetch || fetchesAsUser(input);
+  const status = memory.leaf(out.gpa, input.access, userPage);
+  return (out.kind = status === TableStatus.Ok ? WalkKind.Mapped : leafRefused(input, out, status, userPage));
 }
 
 function descend(memory: PageTableMemory, input: WalkInput, out: WalkResult, mode: PagingMode): number {
@@ -122,10 +123,13 @@ function finish(memory: PageTableMemory, input: WalkInput, out: WalkResult, mode
   // A 4-MByte entry keeps physical address bits 39:32 in its bits 20:13; without PSE-36 they are reserved and zero here.
   const high = out.pageShift === 22 ? (lo >>> 13) & 0xff : hi;
   out.gpa = address((lo & ~offset) | (input.laLo & offset), high);
-  const userPage = (out.rights & PageRight.User) !== 0;
+  const userPage = input.fetchByMode && input.access === Access.Fetch ? fetchesAsUser(input) : (out.rights & PageRight.User) !== 0;
   const status = memory.leaf(out.gpa, input.access, userPage);
   return status === TableStatus.Ok ? WalkKind.Mapped : leafRefused(input, out, status, userPage);
 }
+
+/** A fetch that needs the user's execute right when the mode decides. */
+const fetchesAsUser = (input: WalkInput): boolean => input.privilege === Privilege.User && (!input.hasSmep || (input.cr4 & Cr4.SMEP) !== 0);
 
 const address = (lo: number, hi: number): number => (hi & ADDRESS_HI) * HIGH + (lo >>> 0);
 

@@ -195,7 +195,7 @@ export class StepRunner {
   #access(context: PlaneContext, step: CompiledStep): CpuExit | null {
     const isFetch = step.op === Op.Execute;
     const isWrite = step.op === Op.Write || step.op === Op.Fill;
-    const right = isFetch ? (step.user ? Right.ExecUser : Right.ExecSupervisor) : isWrite ? Right.Write : Right.Read;
+    const right = isFetch ? this.#arch.fetchRight(context, step.user) : isWrite ? Right.Write : Right.Read;
     if (step.linear) {
       const walked = this.#walk(context, step, isFetch ? Access.Fetch : isWrite ? Access.Write : Access.Read);
       if (walked !== undefined) return walked;
