@@ -7,7 +7,7 @@ describe('abiDiff', () => {
     const rows = abiDiff('2025-04', '2026-06');
     expect(rows).toContainEqual(expect.objectContaining({ topic: 'number', name: 'KVM_CREATE_PLANE', a: '0xaed6', b: '0xaee4' }));
     expect(rows).toContainEqual(expect.objectContaining({ topic: 'number', name: 'KVM_EXIT_PLANE_EVENT', a: '40', b: '44' }));
-    expect(new Set(rows.map((r) => r.topic))).toEqual(new Set(['design', 'number', 'rule', 'layout', 'answer', 'capability', 'dispute']));
+    expect(new Set(rows.map((r) => r.topic))).toEqual(new Set(['observed', 'design', 'number', 'rule', 'layout', 'answer', 'capability', 'dispute']));
   });
 
   it.each(PROFILES)('finds nothing between %s and itself', (p) => expect(abiDiff(p, p)).toEqual([]));

@@ -1,9 +1,11 @@
-import { CHECK_EXTENSION, DISPUTES, ERRORS, LAYOUTS, NUMBER_NAMES, NUMBERS, type PlaneNumbers, Profile, PROFILE_INFO, PROFILES, RULES } from '@vmplanes/abi-kvm-planes';
+import { CHECK_EXTENSION, ERRORS, LAYOUTS, NUMBER_NAMES, NUMBERS, type PlaneNumbers, Profile, PROFILE_INFO, PROFILES, RULES } from '@vmplanes/abi-kvm-planes';
 import { hex } from '@vmplanes/binary';
+import { planesAbiDiff } from '@vmplanes/kvm';
 
 /** One thing that two profiles say differently. */
 export interface AbiDifference {
-  readonly topic: 'design' | 'number' | 'rule' | 'layout' | 'answer' | 'capability' | 'dispute';
+  /** `observed` rows were run under both profiles just now; all others are quoted from the tables. */
+  readonly topic: 'observed' | 'design' | 'number' | 'rule' | 'layout' | 'answer' | 'capability' | 'dispute';
   readonly name: string;
   readonly a: string;
   readonly b: string;
@@ -37,6 +39,7 @@ function fieldsOf(declared: Declared): ReadonlyMap<string, string> {
 }
 
 function* rowsOf(a: Profile, b: Profile): Generator<AbiDifference> {
+  for (const row of planesAbiDiff(a, b)) yield { topic: row.isObserved ? 'observed' : 'dispute', name: `${row.id} ${row.question}`, a: row.a, b: row.b, source: row.source };
   for (const name of ['title', 'date', 'scheduler', 'notification'] as const) yield { topic: 'design', name, a: said(PROFILE_INFO[a][name]), b: said(PROFILE_INFO[b][name]), source: '' };
   for (const [key, { name, source }] of Object.entries(NUMBER_NAMES)) {
     const row = key as keyof PlaneNumbers;
@@ -59,8 +62,7 @@ function* rowsOf(a: Profile, b: Profile): Generator<AbiDifference> {
       yield { topic: 'capability', name: `${capability} on the ${fd} fd`, a: of(a), b: of(b), source: CHECK_EXTENSION.find((r) => r.capability === capability && r.profile === b)?.source ?? '' };
     }
   }
-  for (const d of DISPUTES) yield { topic: 'dispute', name: `${d.id} ${d.question}`, a: d.answers[a], b: d.answers[b], source: d.sources.join('; ') };
 }
 
-/** Everything that two published designs of KVM planes say differently, from the tables the facade is driven by. */
+/** Everything that two published designs of KVM planes say or do differently: disputes run side by side, then the tables the facade is driven by. */
 export const abiDiff = (a: Profile, b: Profile): readonly AbiDifference[] => [...rowsOf(a, b)].filter((row) => row.a !== row.b);
