@@ -154,7 +154,9 @@ export class ScriptCpu implements Cpu {
     u32[rflags] = (u32[rflags]! & ~IF) | frame.interruptFlag;
   }
 
+  /** Halts for want of steps: an instruction like any other, but for RIP. */
   #halt(context: PlaneContext): CpuExit {
+    this.#machine.arena.u32[(context.base + X86.interruptShadow) >>> 2] = 0;
     context.vp.retired++;
     context.retired++;
     return this.#records.halt;
