@@ -1,4 +1,4 @@
-import { PlaneId } from '@vmplanes/engine';
+import { PlaneId, type Snapshot } from '@vmplanes/engine';
 import { ScriptCpu, type Script, type ScriptArgs, type Step, type TableScript } from '@vmplanes/x86';
 import { describe, expect, it } from 'vitest';
 import { calls, generator, type Rig, rigOf } from '../engine/rig.ts';
@@ -135,9 +135,9 @@ describe('restore of machines', () => {
     const rig = make(asTable);
     rig.run(4);
     const before = structuredClone(rig.machine.snapshot());
-    const other = structuredClone(before) as unknown as Record<string, unknown>;
-    change(other);
-    expect(() => rig.machine.restore(other as never)).toThrow(expect.objectContaining({ code: 'BadSnapshot', message: expect.stringContaining(message) }));
+    const other: Snapshot = structuredClone(before);
+    change(other as never);
+    expect(() => rig.machine.restore(other)).toThrow(expect.objectContaining({ code: 'BadSnapshot', message: expect.stringContaining(message) }));
     expect(rig.machine.snapshot()).toEqual(before);
   });
 
