@@ -9,7 +9,9 @@ export type { BudgetExit, CpuExit, EngineExit, HaltExit, MemoryFaultExit, Shutdo
 export { defaultMachineOptions, Hooks, MachineOptions } from './hooks.ts';
 export { type Brand, Gpa, Gpn, MAX_PLANES, MAX_VPS, maskOf, PAGE_SHIFT, PAGE_SIZE, PlaneId, type PlaneMask, VpIndex } from './ids.ts';
 export * from './memory/index.ts';
-export { engineInvariants, type Invariant, InvariantChecks, type InvariantMemo } from './invariants.ts';
+export { InvariantChecks } from './invariant-checks.ts';
+export { type InvariantId, type InvariantRow, invariantTable } from './invariant-table.ts';
+export { engineInvariants, type Invariant, type InvariantMemo } from './invariants.ts';
 export { arenaBytes, Machine, plainPlanes } from './machine.ts';
 export { ObservedEmitter } from './observed-emitter.ts';
 export { DeliverableRule, IrrRule, type PendingRuleName, pendingRules } from './pending.ts';

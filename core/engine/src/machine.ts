@@ -7,7 +7,7 @@ import { HostError } from './errors.ts';
 import type { MachineEvents } from './events.ts';
 import { Hooks, MachineOptions } from './hooks.ts';
 import { maskOf, MAX_PLANES, MAX_VPS, PAGE_SIZE, PlaneId, VpIndex } from './ids.ts';
-import type { InvariantChecks } from './invariants.ts';
+import type { InvariantChecks } from './invariant-checks.ts';
 import { GuestMemory } from './memory/guest-memory.ts';
 import { ObservedEmitter } from './observed-emitter.ts';
 import { Outbox } from './outbox.ts';
@@ -275,6 +275,7 @@ export class Machine extends ObservedEmitter<MachineEvents> {
     const from = vp.context;
     copyShared(this.arena, this.sharing, from.base, to.base);
     vp.current = to.plane;
+    this.checks?.afterSwitch(from, to);
     if (this.options.timers === 'running') this.#refreshDeadline(vp);
     vp.statistics.switches++;
     this.hooks.trace?.switched(vp, from.plane, to.plane, reason);
@@ -413,6 +414,7 @@ export class Machine extends ObservedEmitter<MachineEvents> {
     context.wait = null;
     this.rule.changed(context);
     this.timersChanged(context);
+    this.checks?.afterReset(context, kind);
   }
 
   // -- waiting -------------------------------------------------------------------------------------------------------
@@ -460,7 +462,7 @@ export class Machine extends ObservedEmitter<MachineEvents> {
    */
   restore(snapshot: Snapshot): void {
     restoreMachine(this, snapshot);
-    this.checks?.outside();
+    this.checks?.adopt();
   }
 
   /** Parts that only the machine holds; for the snapshot. */

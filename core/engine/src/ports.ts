@@ -67,7 +67,9 @@ export interface Arch {
   createContext(context: PlaneContext): EventSource;
   /** Forgets a context that its VP no longer has; its block may be used again. */
   destroyContext?(context: PlaneContext): void;
-  /** Puts a context back into its created state; `kind` is one of the architecture's reset names. */
+  /** Name of the reset that gives the created state; the others keep a part of it. */
+  readonly freshReset: string;
+  /** Resets a context; `kind` is one of the architecture's reset names. */
   reset(context: PlaneContext, kind: string): void;
   /** Answers an exit that nobody claims. */
   unclaimed(context: PlaneContext, exit: CpuExit): Answer;

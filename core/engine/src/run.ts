@@ -65,6 +65,8 @@ export class RunLoop {
     dirty.currentVp = vp.index;
     try {
       return this.#loop(vp);
+    } catch (error) {
+      throw m.checks === null ? error : m.checks.escaped(vp, error);
     } finally {
       dirty.currentVp = outer;
       const left = vp.context;
@@ -147,7 +149,7 @@ export class RunLoop {
         vp.exit = { kind: 'entryRefused', plane: context.plane, reason: refusal } as EntryRefusedPayload;
         return this.#vmExit(vp);
       }
-      m.checks?.authorise(context);
+      m.checks?.entering(context);
       context.events.enter();
       // Taking an event can change what the plane does (a start or reset signal): look again before the guest runs.
       if ((context.activity as Activity) !== Activity.Running) {

@@ -43,7 +43,10 @@ export class VpScheduler {
     let left = slices;
     for (;;) {
       if (this.#next >= m.vps.length) {
-        if (!this.#advance()) return { kind: 'idle' };
+        if (!this.#advance()) {
+          m.checks?.atIdle();
+          return { kind: 'idle' };
+        }
         continue;
       }
       if (left <= 0) return { kind: 'slices' };

@@ -105,6 +105,7 @@ class WordEvents implements EventSource {
 
 /** An architecture with nothing but interrupt requests, so that every shared word is a cell. */
 class WordArch implements Arch {
+  readonly freshReset = 'powerOn';
   readonly name = 'words';
   readonly layout = new ContextLayout(64, [{ name: 'r', offset: 0, size: 4 }]);
   readonly exitKinds = ['yield', 'budget', 'halt', 'memoryFault', 'shutdown'];

@@ -88,6 +88,7 @@ export const eventsOf = (context: PlaneContext): TinyEvents => context.events as
 
 /** An architecture without any meaning, for tests of what is generic. */
 export class TinyArch implements Arch {
+  readonly freshReset = 'powerOn';
   readonly name = 'tiny';
   readonly layout = layout;
   readonly exitKinds = ['call', 'msr', 'halt', 'budget', 'shutdown', 'memoryFault'];

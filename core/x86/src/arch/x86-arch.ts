@@ -44,6 +44,7 @@ export class X86Arch implements Arch {
   readonly name = 'x86';
   readonly layout: ContextLayout = x86ContextLayout;
   readonly exitKinds: readonly string[] = x86ExitKinds;
+  readonly freshReset: ResetKind = 'powerOn';
   readonly config: X86Config;
   readonly registers: SystemRegisters;
   /** The mode of a fetch, not the page, decides which execute right of the second stage it needs. Set by whoever gives planes such rights. */
