@@ -1,8 +1,9 @@
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import type { Mutation } from './instrument.ts';
-import type { Job, Report } from './execute.ts';
+import type { Job, Report, Step } from './execute.ts';
+import type { Instrumented, Mutation } from './instrument.ts';
+import { measured, Odds, type TestFile } from './test-file.ts';
 import type { Executor } from './pool.ts';
 import { MutatedSources } from './program.ts';
 
@@ -21,7 +22,7 @@ export interface Options {
   /** Which changes to try, all of them by default. */
   readonly choose?: (all: readonly Mutation[]) => readonly Mutation[];
   readonly executors: readonly Executor[];
-  /** Test time that one change may take before it counts as survived, ms of the unchanged tests; those likely to notice run first. */
+  /** Test time that one change may take before it counts as survived, ms of processor time of the unchanged tests; those likely to notice run first. */
   readonly budget: number;
   readonly log?: (line: string) => void;
   readonly onJudged?: (judged: Judged, done: number, of: number) => void;
@@ -33,39 +34,12 @@ export interface Result {
   readonly seconds: number;
 }
 
-interface TestFile {
-  readonly file: string;
-  readonly reached: ReadonlySet<number>;
-  script: string;
-  milliseconds: number;
-  loops: number;
-}
-
 /** Loop rounds of the unchanged program are multiplied by this, and this many are added. */
 const ROUNDS = [3, 200_000] as const;
 /** The same for time, ms: for what has no loop of ours. */
 const TIME = [10, 5_000] as const;
-
-/** How often a test file noticed changes of a source file, to run the likely one first. */
-class Odds {
-  readonly #counts = new Map<string, { runs: number; kills: number }>();
-  #of(source: string, test: string): { runs: number; kills: number } {
-    const key = `${source}\n${test}`;
-    let found = this.#counts.get(key);
-    if (!found) this.#counts.set(key, (found = { runs: 0, kills: 0 }));
-    return found;
-  }
-  note(source: string, test: string, isKill: boolean): void {
-    const counts = this.#of(source, test);
-    counts.runs++;
-    if (isKill) counts.kills++;
-  }
-  /** Expected time until this file notices, ms. */
-  cost(source: string, test: TestFile): number {
-    const { runs, kills } = this.#of(source, test.file);
-    return ((1 + test.milliseconds) * (runs + 2)) / (kills + 0.5);
-  }
-}
+/** Time for an unchanged test file, ms. */
+const UNCHANGED = 300_000;
 
 /** Tries changes one at a time against the tests that reach them. */
 export async function campaign(options: Options): Promise<Result> {
@@ -78,9 +52,18 @@ export async function campaign(options: Options): Promise<Result> {
   }
 }
 
+/** A test file to run for one change, and which of its tests reach it. */
+interface Plan {
+  readonly test: TestFile;
+  readonly only: ReadonlySet<number> | null;
+  readonly cost: number;
+}
+
 class Campaign {
   readonly #program: MutatedSources;
   readonly #odds = new Odds();
+  /** Choices of tests that pass unchanged without the others of their file. */
+  readonly #independent = new Map<string, boolean>();
   constructor(
     readonly options: Options,
     readonly folder: string,
@@ -88,83 +71,118 @@ class Campaign {
     this.#program = new MutatedSources(options.sources);
   }
 
-  #job(mutation: number, steps: Job['steps'], isCoverage = false): Job {
+  #job(mutation: number, steps: readonly Step[], isCoverage = false): Job {
     return { mutation, mutations: this.#program.mutations.length, externals: [...this.#program.externals.values()], steps, isCoverage };
   }
 
-  async #script(file: string, kind: 'coverage' | 'mutants'): Promise<string> {
+  async #script(file: string, kind: keyof Instrumented): Promise<string> {
     const path = join(this.folder, `${file.replaceAll('/', '-')}.${kind}.js`);
     writeFileSync(path, await this.#program.script(file, kind));
     return path;
   }
 
-  /** Runs a test file as it is. @returns undefined when it fails that way; it can then judge nothing. */
-  async #measure(file: string): Promise<TestFile | undefined> {
-    const executor = this.options.executors[0]!;
-    const alone = async (kind: 'coverage' | 'mutants'): Promise<{ script: string; report: Report } | undefined> => {
-      const script = await this.#script(file, kind);
-      const step = { script, rounds: Number.MAX_SAFE_INTEGER };
-      const report = await executor.run(this.#job(0, kind === 'coverage' ? [step] : [step, step], kind === 'coverage'), [120_000, 120_000]);
+  /** Runs a test file as it is. @returns undefined when it reaches nothing, or fails and so can judge nothing. */
+  async #measure(executor: Executor, file: string, isWanted: (site: number) => boolean): Promise<TestFile | undefined> {
+    const alone = async (script: string, times: number, isCoverage: boolean): Promise<Report | undefined> => {
+      const steps = Array.from({ length: times }, () => ({ script, rounds: Number.MAX_SAFE_INTEGER, only: null }));
+      const report = await executor.run(this.#job(0, steps, isCoverage), steps.map(() => UNCHANGED));
       const bad = report?.runs.find((run) => run.outcome !== 'passed');
-      if (report && !bad) return { script, report };
+      if (report && !bad) return report;
       this.options.log?.(`${file} is left out, it fails unchanged: ${bad?.message ?? 'its process ended'}`);
       return undefined;
     };
     try {
-      const coverage = await alone('coverage');
-      if (!coverage || coverage.report.reached.length === 0) return undefined;
-      const mutants = await alone('mutants');
-      const last = mutants?.report.runs.at(-1);
-      if (!mutants || !last) return undefined;
-      return { file, reached: new Set(coverage.report.reached), script: mutants.script, milliseconds: last.milliseconds, loops: last.loops };
+      const coverage = (await alone(await this.#script(file, 'coverage'), 1, true))?.coverage;
+      if (!coverage || ![coverage.always, ...coverage.tests.map((test) => test.reached)].some((sites) => sites.some(isWanted))) return undefined;
+      const script = await this.#script(file, 'mutants');
+      const last = (await alone(script, 2, false))?.runs.at(-1);
+      return last && measured(file, script, last, coverage);
     } catch (error) {
       this.options.log?.(`${file} is left out: ${String(error).slice(0, 300)}`);
       return undefined;
     }
   }
 
+  /** Gives every executor work until none is left. */
+  async #share<T>(items: readonly T[], work: (executor: Executor, item: T) => Promise<void>): Promise<void> {
+    const queue = [...items];
+    await Promise.all(
+      this.options.executors.map(async (executor) => {
+        for (let item = queue.shift(); item !== undefined; item = queue.shift()) await work(executor, item);
+      }),
+    );
+  }
+
   async run(): Promise<Result> {
     const started = Date.now();
     const all = this.#program.mutations;
     const chosen = this.options.choose?.(all) ?? all;
+    const sites = new Set(chosen.map((mutation) => mutation.site));
     this.options.log?.(`${chosen.length} of ${all.length} changes in ${this.options.sources.length} files`);
     const tests: TestFile[] = [];
-    for (const file of this.options.tests) {
-      const test = await this.#measure(file);
-      if (test) tests.push(test);
-    }
+    await this.#share(this.options.tests, async (executor, file) => {
+      const test = await this.#measure(executor, file, (site) => sites.has(site));
+      if (!test) return;
+      tests.push(test);
+      this.options.log?.(`${file}: ${test.milliseconds.toFixed(0)} ms`);
+    });
     this.options.log?.(`${tests.length} test files, ${((Date.now() - started) / 1000).toFixed(0)} s to prepare`);
-    const reaching = this.#reaching(tests);
     const judged: Judged[] = [];
-    const queue = [...chosen];
-    const work = async (executor: Executor): Promise<void> => {
-      for (let mutation = queue.shift(); mutation; mutation = queue.shift()) {
-        const verdict = await this.#judge(executor, mutation, reaching.get(mutation.id) ?? []);
-        judged.push(verdict);
-        this.options.onJudged?.(verdict, judged.length, chosen.length);
-      }
-    };
-    await Promise.all(this.options.executors.map(work));
+    await this.#share(chosen, async (executor, mutation) => {
+      const verdict = await this.#judge(executor, mutation, tests);
+      judged.push(verdict);
+      this.options.onJudged?.(verdict, judged.length, chosen.length);
+    });
     judged.sort((a, b) => a.mutation.id - b.mutation.id);
     return { all, judged, seconds: (Date.now() - started) / 1000 };
   }
 
-  #reaching(tests: readonly TestFile[]): ReadonlyMap<number, readonly TestFile[]> {
-    const found = new Map<number, TestFile[]>();
-    for (const { id, site } of this.#program.mutations) found.set(id, tests.filter((test) => test.reached.has(site)));
-    return found;
+  /** The tests to run for a change, those that are likely to notice it soon first, as far as the budget goes. */
+  #plans(mutation: Mutation, tests: readonly TestFile[]): readonly Plan[] {
+    const plans: Plan[] = [];
+    for (const test of tests) {
+      if (test.always.has(mutation.site)) {
+        plans.push({ test, only: null, cost: test.milliseconds });
+        continue;
+      }
+      const only = test.testsOf.get(mutation.site);
+      if (only) plans.push({ test, only: new Set(only), cost: test.costOf(only) });
+    }
+    const odds = (plan: Plan): number => (1 + plan.cost) / this.#odds.of(mutation.file, plan.test.file);
+    plans.sort((a, b) => odds(a) - odds(b));
+    let spent = 0;
+    return plans.filter((plan, i) => i === 0 || (spent += plan.cost) <= this.options.budget);
   }
 
-  async #judge(executor: Executor, mutation: Mutation, reaching: readonly TestFile[]): Promise<Judged> {
-    if (reaching.length === 0) return { mutation, verdict: 'uncovered' };
-    const byCost = [...reaching].sort((a, b) => this.#odds.cost(mutation.file, a) - this.#odds.cost(mutation.file, b));
-    let spent = 0;
-    const order = byCost.filter((test, i) => i === 0 || (spent += test.milliseconds) <= this.options.budget);
-    const steps = order.map((test) => ({ script: test.script, rounds: test.loops * ROUNDS[0] + ROUNDS[1] }));
-    const report = await executor.run(this.#job(mutation.id, steps), order.map((test) => test.milliseconds * TIME[0] + TIME[1]));
-    if (report === undefined) return { mutation, verdict: 'timeout' };
-    for (const [i, run] of report.runs.entries()) this.#odds.note(mutation.file, order[i]!.file, run.outcome !== 'passed');
-    const last = report.runs.at(-1)!, by = order[report.runs.length - 1]!.file;
-    return last.outcome === 'passed' ? { mutation, verdict: 'survived' } : { mutation, verdict: last.outcome === 'failed' ? 'killed' : 'timeout', by };
+  async #try(executor: Executor, mutation: number, plans: readonly Plan[]): Promise<Report | undefined> {
+    const steps = plans.map(({ test, only }) => ({ script: test.script, rounds: test.loops * ROUNDS[0] + ROUNDS[1], only }));
+    return executor.run(this.#job(mutation, steps), plans.map(({ test }) => test.elapsed * TIME[0] + TIME[1]));
+  }
+
+  /** Whether a choice of tests passes unchanged; tests may lean on others before them. */
+  async #isIndependent(executor: Executor, plan: Plan): Promise<boolean> {
+    if (plan.only === null) return true;
+    const key = `${plan.test.file} ${[...plan.only].join()}`;
+    const known = this.#independent.get(key);
+    if (known !== undefined) return known;
+    const report = await this.#try(executor, 0, [plan]);
+    const isGood = report?.runs.at(-1)?.outcome === 'passed';
+    this.#independent.set(key, isGood);
+    return isGood;
+  }
+
+  async #judge(executor: Executor, mutation: Mutation, tests: readonly TestFile[]): Promise<Judged> {
+    let plans = this.#plans(mutation, tests);
+    if (plans.length === 0) return { mutation, verdict: 'uncovered' };
+    for (;;) {
+      const report = await this.#try(executor, mutation.id, plans);
+      if (report === undefined) return { mutation, verdict: 'timeout' };
+      const at = report.runs.length - 1;
+      const { outcome } = report.runs[at]!, plan = plans[at]!;
+      for (const [i] of report.runs.entries()) this.#odds.note(mutation.file, plans[i]!.test.file, i === at && outcome !== 'passed');
+      if (outcome === 'passed') return { mutation, verdict: 'survived' };
+      if (await this.#isIndependent(executor, plan)) return { mutation, verdict: outcome === 'failed' ? 'killed' : 'timeout', by: plan.test.file };
+      plans = [{ ...plan, only: null }, ...plans.slice(at + 1)];
+    }
   }
 }

@@ -1,12 +1,14 @@
 import { readFileSync } from 'node:fs';
 import { constants, Script } from 'node:vm';
 import { type External, importExternal } from './bundle.ts';
-import { type Program, type Run, runProgram } from './harness.ts';
+import { type Coverage, type Program, type Run, runProgram } from './harness.ts';
 
 /** One script to run, and the loop rounds it may take. */
 export interface Step {
   readonly script: string;
   readonly rounds: number;
+  /** Numbers of the tests to run; all when null. */
+  readonly only: ReadonlySet<number> | null;
 }
 /** Runs scripts with one change active until one of them notices it. */
 export interface Job {
@@ -17,10 +19,10 @@ export interface Job {
   /** Whether to say what was reached. */
   readonly isCoverage: boolean;
 }
-/** What each script did, up to the first that noticed; `reached` lists mutations where coverage was asked for. */
+/** What each script did, up to the first that noticed; with coverage of the last one where that was asked for. */
 export interface Report {
   readonly runs: readonly Run[];
-  readonly reached: readonly number[];
+  readonly coverage: Coverage | null;
 }
 
 const scripts = new Map<string, Script>();
@@ -55,14 +57,14 @@ function scriptAt(path: string): Script {
 export async function execute(job: Job, onStep: (index: number) => void = () => {}): Promise<Report> {
   await load(job.externals);
   const runs: Run[] = [];
-  let reached: readonly number[] = [];
-  for (const [index, { script, rounds }] of job.steps.entries()) {
+  let coverage: Coverage | null = null;
+  for (const [index, { script, rounds, only }] of job.steps.entries()) {
     onStep(index);
     const program: Program = scriptAt(script).runInThisContext();
-    const { reached: marks, ...run } = await runProgram(program, job.mutation, rounds, modules, job.mutations);
-    runs.push(run);
-    if (job.isCoverage) reached = [...marks.keys()].filter((id) => marks[id] === 1);
-    if (run.outcome !== 'passed') break;
+    const done = await runProgram(program, { active: job.mutation, rounds, mutations: job.mutations, modules, only });
+    runs.push(done.run);
+    if (job.isCoverage) coverage = done.coverage;
+    if (done.run.outcome !== 'passed') break;
   }
-  return { runs, reached };
+  return { runs, coverage };
 }

@@ -15,7 +15,10 @@ class Suite {
   readonly afterEach: Hook[] = [];
 }
 class Test {
-  constructor(readonly body: Hook) {}
+  constructor(
+    readonly index: number,
+    readonly body: Hook,
+  ) {}
 }
 class Skipped extends Error {}
 
@@ -24,6 +27,7 @@ export class Declarations {
   readonly root = new Suite();
   #current = this.root;
   readonly #pending: Promise<unknown>[] = [];
+  #tests = 0;
 
   #test(body: Body | undefined, args: readonly unknown[] = []): void {
     const finished: Hook[] = [];
@@ -36,7 +40,7 @@ export class Declarations {
     };
     if (!body) return;
     this.#current.items.push(
-      new Test(async () => {
+      new Test(this.#tests++, async () => {
         try {
           await body(...args, ...(args.length === 0 ? [context] : []));
         } finally {
@@ -93,37 +97,57 @@ export class Declarations {
     };
   })();
 
-  /** Runs all tests. @returns how many ran. @throws what the first failing test throws. */
-  async run(): Promise<number> {
+  /**
+   * Runs the tests.
+   * @param isChosen - by their number in the order of declaration.
+   * @param onTest - told after each.
+   * @throws what the first failing test throws.
+   */
+  async run(isChosen: (index: number) => boolean, watch: Watch): Promise<void> {
     await Promise.all(this.#pending);
-    return runSuite(this.root, [], []);
+    await runSuite(this.root, { isChosen, watch, beforeEach: [], afterEach: [] });
   }
 }
 
-async function runSuite(suite: Suite, beforeEach: readonly Hook[], afterEach: readonly Hook[]): Promise<number> {
-  const first = [...beforeEach, ...suite.beforeEach], last = [...suite.afterEach, ...afterEach];
-  let ran = 0;
+/** Told about tests, with their hooks. */
+export interface Watch {
+  before(): void;
+  after(index: number): void;
+}
+interface Course {
+  readonly isChosen: (index: number) => boolean;
+  readonly watch: Watch;
+  readonly beforeEach: readonly Hook[];
+  readonly afterEach: readonly Hook[];
+}
+
+const hasChosen = (suite: Suite, isChosen: Course['isChosen']): boolean => suite.items.some((item) => (item instanceof Suite ? hasChosen(item, isChosen) : isChosen(item.index)));
+
+async function runTest(test: Test, { watch, beforeEach, afterEach }: Course): Promise<void> {
+  watch.before();
+  try {
+    for (const hook of beforeEach) await hook();
+    await test.body();
+  } catch (error) {
+    if (!(error instanceof Skipped)) throw error;
+  } finally {
+    for (const hook of afterEach) await hook();
+  }
+  watch.after(test.index);
+}
+
+async function runSuite(suite: Suite, outer: Course): Promise<void> {
+  if (!hasChosen(suite, outer.isChosen)) return;
+  const course: Course = { ...outer, beforeEach: [...outer.beforeEach, ...suite.beforeEach], afterEach: [...suite.afterEach, ...outer.afterEach] };
   try {
     for (const hook of suite.before) await hook();
     for (const item of suite.items) {
-      if (item instanceof Suite) {
-        ran += await runSuite(item, first, last);
-        continue;
-      }
-      try {
-        for (const hook of first) await hook();
-        await item.body();
-        ran++;
-      } catch (error) {
-        if (!(error instanceof Skipped)) throw error;
-      } finally {
-        for (const hook of last) await hook();
-      }
+      if (item instanceof Suite) await runSuite(item, course);
+      else if (course.isChosen(item.index)) await runTest(item, course);
     }
   } finally {
     for (const hook of suite.after) await hook();
   }
-  return ran;
 }
 
 /** What the script of a test file sees as `$m`. */
@@ -147,34 +171,78 @@ export class Switchboard {
 /** How one run of a test file ended. */
 export interface Run {
   readonly outcome: 'passed' | 'failed' | 'endless';
-  readonly tests: number;
   readonly loops: number;
+  /** Processor time: what other processes do does not count. */
   readonly milliseconds: number;
+  /** Time on the clock, which counts waiting too. */
+  readonly elapsed: number;
   readonly message: string;
+}
+/** What one test reached. */
+export interface TestCoverage {
+  readonly reached: Uint32Array;
+  readonly milliseconds: number;
+}
+/** What a test file reached: while it loaded and prepared, and in each test. */
+export interface Coverage {
+  readonly always: Uint32Array;
+  readonly tests: readonly TestCoverage[];
 }
 
 /** A test file and all it imports, as a function of the switchboard. */
 export type Program = ($m: Switchboard) => void;
 
-/**
- * Runs a test file once, on a fresh copy of every module.
- * @param rounds - loop rounds after which the run counts as endless.
- */
-export async function runProgram(program: Program, active: number, rounds: number, external: Readonly<Record<string, unknown>>, mutations: number): Promise<Run & { readonly reached: Uint8Array }> {
+/** How to run a test file. */
+export interface RunOptions {
+  /** The active mutation; 0 for none. */
+  readonly active: number;
+  /** Loop rounds after which the run counts as endless. */
+  readonly rounds: number;
+  readonly mutations: number;
+  readonly modules: Readonly<Record<string, unknown>>;
+  /** Numbers of the tests to run; all when null. */
+  readonly only: ReadonlySet<number> | null;
+}
+
+const cpu = (since?: NodeJS.CpuUsage): number => {
+  const { user, system } = process.cpuUsage(since);
+  return (user + system) / 1000;
+};
+
+/** Runs a test file once, on a fresh copy of every module. */
+export async function runProgram(program: Program, { active, rounds, mutations, modules, only }: RunOptions): Promise<{ readonly run: Run; readonly coverage: Coverage }> {
   const declarations = new Declarations();
-  const $m = new Switchboard({ ...external, vitest: declarations.words }, mutations);
+  const $m = new Switchboard({ ...modules, vitest: declarations.words }, mutations);
   $m.a = active;
   $m.n = rounds;
-  const from = performance.now();
-  let outcome: Run['outcome'] = 'passed', tests = 0, message = '';
+  const from = performance.now(), used = process.cpuUsage();
+  const marks = new Uint8Array(mutations + 1);
+  const tests: TestCoverage[] = [];
+  const listed = (hits: Uint8Array): Uint32Array => Uint32Array.from(hits.keys()).filter((id) => hits[id] === 1);
+  let start = used;
+  const watch: Watch = {
+    before() {
+      for (let id = 0; id <= mutations; id++) marks[id]! |= $m.h[id]!;
+      $m.h.fill(0);
+      start = process.cpuUsage();
+    },
+    after(index) {
+      tests[index] = { reached: listed($m.h), milliseconds: cpu(start) };
+      $m.h.fill(0);
+    },
+  };
+  const none: Watch = { before() {}, after() {} };
+  let outcome: Run['outcome'] = 'passed', message = '';
   try {
     program($m);
-    tests = await declarations.run();
+    await declarations.run((index) => only === null || only.has(index), active === 0 ? watch : none);
   } catch (error) {
     outcome = 'failed';
     message = String(error instanceof Error ? error.message : error).slice(0, 300);
   }
+  watch.before();
   // A test may have caught the stop; the count still tells.
   if ($m.n < 0) outcome = 'endless';
-  return { outcome, tests, loops: rounds - $m.n, milliseconds: performance.now() - from, message, reached: $m.h };
+  const run: Run = { outcome, loops: rounds - $m.n, milliseconds: cpu(used), elapsed: performance.now() - from, message };
+  return { run, coverage: { always: listed(marks), tests } };
 }

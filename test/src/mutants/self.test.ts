@@ -5,7 +5,7 @@ import { afterAll, describe, expect, it } from 'vitest';
 import { root } from '../support/source.ts';
 import { type Acceptance, parseAccepted, reasonFor, staleEntries } from './accepted.ts';
 import { campaign, type Judged, type Verdict } from './campaign.ts';
-import { execute } from './execute.ts';
+import { execute, type Step } from './execute.ts';
 import { boundLoops, instrument, MutationList } from './instrument.ts';
 import { vocabularyOf } from './operators.ts';
 import { WorkerProcess } from './pool.ts';
@@ -91,14 +91,14 @@ describe('a campaign', () => {
 describe('a worker process', () => {
   const folder = mkdtempSync(join(tmpdir(), 'vmplanes-mutants-test-'));
   afterAll(() => rmSync(folder, { recursive: true, force: true }));
-  const script = (name: string, text: string): { script: string; rounds: number } => {
+  const script = (name: string, text: string): Step => {
     writeFileSync(join(folder, name), `const{it,expect}=$m.external.vitest;it('t',async()=>{${text}});`);
-    return { script: join(folder, name), rounds: 10 };
+    return { script: join(folder, name), rounds: 10, only: null };
   };
 
   it('is ended and started again', async () => {
     const process = new WorkerProcess(join(root, 'test/dist/mutants/worker.js'));
-    const run = (mutation: number, ...steps: ReturnType<typeof script>[]) => process.run({ mutation, mutations: 3, externals: [], steps, isCoverage: false }, steps.map(() => 3_000));
+    const run = (mutation: number, ...steps: Step[]) => process.run({ mutation, mutations: 3, externals: [], steps, isCoverage: false }, steps.map(() => 3_000));
     const good = script('good.js', 'expect($m.a).toBe(2)'), endless = script('endless.js', 'for(;;);'), dies = script('dies.js', 'process.exit(0)');
     try {
       expect((await run(2, good, good))?.runs.map((r) => r.outcome)).toEqual(['passed', 'passed']);

@@ -1,0 +1,58 @@
+import type { Coverage, Run } from './harness.ts';
+
+/** A test file as it runs unchanged. */
+export interface TestFile {
+  readonly file: string;
+  readonly script: string;
+  /** Processor time of a run, and time on the clock. */
+  readonly milliseconds: number;
+  readonly elapsed: number;
+  readonly loops: number;
+  /** Places that are reached while it loads: any of its tests may depend on them. */
+  readonly always: ReadonlySet<number>;
+  /** Other places: the numbers of the tests that reach them. */
+  readonly testsOf: ReadonlyMap<number, readonly number[]>;
+  /** Processor time of some of its tests, ms. */
+  costOf(tests: readonly number[]): number;
+}
+
+/** Puts together what is known of a test file. */
+export function measured(file: string, script: string, run: Run, coverage: Coverage): TestFile {
+  const testsOf = new Map<number, number[]>();
+  const costs: number[] = [];
+  for (const [index, { reached, milliseconds }] of [...coverage.tests.entries()].filter(([, test]) => test !== undefined)) {
+    costs[index] = milliseconds;
+    for (const site of reached) {
+      const list = testsOf.get(site);
+      if (list) list.push(index);
+      else testsOf.set(site, [index]);
+    }
+  }
+  const inTests = costs.reduce((sum, cost) => sum + cost, 0);
+  const { milliseconds, elapsed, loops } = run;
+  // Time outside tests is the load of all modules; tests are scaled to the second, warm run.
+  const load = Math.max(1, milliseconds - inTests), scale = Math.min(1, milliseconds / (inTests + 1));
+  return { file, script, milliseconds, elapsed, loops, always: new Set(coverage.always), testsOf, costOf: (tests) => load + scale * tests.reduce((sum, test) => sum + (costs[test] ?? 0), 0) };
+}
+
+/** How often a test file noticed changes of a source file, to run the likely one first. */
+export class Odds {
+  readonly #counts = new Map<string, { runs: number; kills: number }>();
+
+  #counted(source: string, test: string): { runs: number; kills: number } {
+    const key = `${source}\n${test}`;
+    let found = this.#counts.get(key);
+    if (!found) this.#counts.set(key, (found = { runs: 0, kills: 0 }));
+    return found;
+  }
+  note(source: string, test: string, isKill: boolean): void {
+    const counts = this.#counted(source, test);
+    counts.runs++;
+    if (isKill) counts.kills++;
+  }
+  /** How likely it notices the next one, 0 to 1. */
+  of(source: string, test: string): number {
+    const { runs, kills } = this.#counted(source, test);
+    return (kills + 0.5) / (runs + 2);
+  }
+}
