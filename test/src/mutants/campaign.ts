@@ -2,7 +2,7 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { Job, Report, Step } from './execute.ts';
-import type { Instrumented, Mutation } from './instrument.ts';
+import { type Mutation, withoutMarks } from './instrument.ts';
 import { measured, Odds, type TestFile } from './test-file.ts';
 import type { Executor } from './pool.ts';
 import { MutatedSources } from './program.ts';
@@ -75,9 +75,9 @@ class Campaign {
     return { mutation, mutations: this.#program.mutations.length, externals: [...this.#program.externals.values()], steps, isCoverage };
   }
 
-  async #script(file: string, kind: keyof Instrumented): Promise<string> {
-    const path = join(this.folder, `${file.replaceAll('/', '-')}.${kind}.js`);
-    writeFileSync(path, await this.#program.script(file, kind));
+  #write(name: string, script: string): string {
+    const path = join(this.folder, name.replaceAll('/', '-'));
+    writeFileSync(path, script);
     return path;
   }
 
@@ -92,9 +92,10 @@ class Campaign {
       return undefined;
     };
     try {
-      const coverage = (await alone(await this.#script(file, 'coverage'), 1, true))?.coverage;
+      const marked = await this.#program.script(file);
+      const coverage = (await alone(this.#write(`${file}.marked.js`, marked), 1, true))?.coverage;
       if (!coverage || ![coverage.always, ...coverage.tests.map((test) => test.reached)].some((sites) => sites.some(isWanted))) return undefined;
-      const script = await this.#script(file, 'mutants');
+      const script = this.#write(`${file}.js`, withoutMarks(marked));
       const last = (await alone(script, 2, false))?.runs.at(-1);
       return last && measured(file, script, last, coverage);
     } catch (error) {

@@ -37,17 +37,16 @@ export class MutationList {
   }
 }
 
-/** What one file becomes. */
-export interface Instrumented {
-  readonly coverage: string;
-  readonly mutants: string;
-}
+/** The mark that a place was reached; {@link withoutMarks} takes it out again. */
+const mark = (id: number): string => `$m.h[${id}]=1`;
+/** Takes the marks out of an instrumented script, whoever printed it: what runs thousands of times need not record. */
+export const withoutMarks = (code: string): string => code.replace(/\$m\.h\[\d+\]\s*=\s*1\s*[,;]/g, '');
 
 /**
- * Puts all changes of a file into its text at once, each behind a comparison of `$m.a` with its number.
+ * Puts all changes of a file into its text at once, each behind a comparison of `$m.a` with its number, and marks each place.
  * Changed copies hold plain text inside: one change is active at a time.
  */
-export function instrument(file: string, text: string, words: Vocabulary, list: MutationList): Instrumented {
+export function instrument(file: string, text: string, words: Vocabulary, list: MutationList): string {
   const lineStarts = [0];
   for (let i = text.indexOf('\n'); i >= 0; i = text.indexOf('\n', i + 1)) lineStarts.push(i + 1);
   const plain = (node: SyntaxNode): string => text.slice(node.start, node.end);
@@ -57,26 +56,23 @@ export function instrument(file: string, text: string, words: Vocabulary, list: 
     return list.add(file, line, text.slice(lineStarts[line - 1], lineStarts[line] ?? text.length).trim(), change, site);
   };
 
-  const wrap = (node: SyntaxNode, inner: Instrumented, changes: readonly Change[]): Instrumented => {
+  const wrap = (node: SyntaxNode, inner: string, changes: readonly Change[]): string => {
     if (changes.length === 0) return inner;
     const ids: number[] = [];
     for (const change of changes) ids.push(register(node, change, ids[0]));
     const choice = changes.slice(1).reduce((rest, change, i) => `$m.a===${ids[i + 1]}?${change.text}:${rest}`, changes[0]!.text);
     const test = ids.length === 1 ? `$m.a===${ids[0]}` : `$m.a>=${ids[0]}&&$m.a<=${ids.at(-1)}`;
-    return { coverage: `($m.h[${ids[0]}]=1,${inner.coverage})`, mutants: `(${test}?(${choice}):${inner.mutants})` };
+    return `(${mark(ids[0]!)},${test}?(${choice}):${inner})`;
   };
 
-  const splice = (node: SyntaxNode, children: readonly (readonly [SyntaxNode, Instrumented])[]): Instrumented => {
-    let coverage = '', mutants = '', at = node.start;
-    for (const [child, done] of children) {
+  const splice = (node: SyntaxNode, children: readonly (readonly [SyntaxNode, string])[]): string => {
+    let done = '', at = node.start;
+    for (const [child, inner] of children) {
       if (child.start < at) continue;
-      const between = text.slice(at, child.start);
-      coverage += between + done.coverage;
-      mutants += between + done.mutants;
+      done += text.slice(at, child.start) + inner;
       at = child.end;
     }
-    const rest = text.slice(at, node.end);
-    return { coverage: coverage + rest, mutants: mutants + rest };
+    return done + text.slice(at, node.end);
   };
 
   const placeOf = (parent: SyntaxNode, child: SyntaxNode, place: Place): Place => {
@@ -90,30 +86,30 @@ export function instrument(file: string, text: string, words: Vocabulary, list: 
   };
 
   /** A guard that is followed by another: the later one is asked first. */
-  const withOrder = (statement: SyntaxNode, done: Instrumented, follower: SyntaxNode | undefined): Instrumented => {
+  const withOrder = (statement: SyntaxNode, done: string, follower: SyntaxNode | undefined): string => {
     const outcome = guardOutcome(statement, plain);
     const after = follower && guardOutcome(follower, plain);
     if (!follower || outcome === null || after === null || after === undefined || after === outcome || areExclusive(statement, follower, plain)) return done;
     const id = register(statement, { operator: 'order', label: `swap with the check below: ${plain(follower).split('\n')[0]!.trim()}` });
-    return { coverage: `{$m.h[${id}]=1;}${done.coverage}`, mutants: `if($m.a===${id}){${plain(follower)}}${done.mutants}` };
+    return `${mark(id)};if($m.a===${id}){${plain(follower)}}${done}`;
   };
 
-  const statementOf = (node: SyntaxNode, done: Instrumented, follower: SyntaxNode | undefined): Instrumented => {
+  const statementOf = (node: SyntaxNode, done: string, follower: SyntaxNode | undefined): string => {
     const expression = node.type === 'ExpressionStatement' ? part(node, 'expression') : null;
     if (expression?.type === 'CallExpression' && part(expression, 'callee')?.type !== 'Super') {
       const id = register(node, { operator: 'remove', label: 'remove the call' });
-      return { coverage: `{$m.h[${id}]=1;${done.coverage}}`, mutants: `{if($m.a!==${id}){${done.mutants}}}` };
+      return `{${mark(id)};if($m.a!==${id}){${done}}}`;
     }
     return withOrder(node, done, follower);
   };
 
-  const visit = (node: SyntaxNode, place: Place): Instrumented => {
+  const visit = (node: SyntaxNode, place: Place): string => {
     const children = runTimeChildren(node);
     const isList = ['BlockStatement', 'Program', 'SwitchCase'].includes(node.type);
-    const done = children.map((child, i): readonly [SyntaxNode, Instrumented] => {
+    const done = children.map((child, i): readonly [SyntaxNode, string] => {
       let inner = visit(child, placeOf(node, child, place));
       if (isList || node.type === 'IfStatement' || LOOPS.has(node.type)) inner = statementOf(child, inner, isList ? children[i + 1] : undefined);
-      if (LOOPS.has(node.type) && node['body'] === child) inner = { coverage: `{${TICK}${inner.coverage}}`, mutants: `{${TICK}${inner.mutants}}` };
+      if (LOOPS.has(node.type) && node['body'] === child) inner = `{${TICK}${inner}}`;
       return [child, inner];
     });
     const inner = splice(node, done);

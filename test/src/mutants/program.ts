@@ -1,13 +1,13 @@
 import { relative } from 'node:path';
 import { readText, root } from '../support/source.ts';
 import { bundle, type External } from './bundle.ts';
-import { boundLoops, instrument, type Instrumented, type Mutation, MutationList } from './instrument.ts';
+import { boundLoops, instrument, type Mutation, MutationList } from './instrument.ts';
 import { vocabularyOf } from './operators.ts';
 import { parse } from './syntax.ts';
 
 /** The sources under test with all their changes, and the scripts made of them. */
 export class MutatedSources {
-  readonly #texts = new Map<string, Instrumented>();
+  readonly #texts = new Map<string, string>();
   readonly mutations: readonly Mutation[];
   /** Modules outside the workspace, known once the test files that need them were bundled. */
   readonly externals = new Map<string, External>();
@@ -19,11 +19,11 @@ export class MutatedSources {
     this.mutations = list.all;
   }
 
-  /** Bundles a test file: to record what it reaches, or with every change in it. @throws {Error} when it cannot be bundled. */
-  script(file: string, kind: keyof Instrumented): Promise<string> {
+  /** Bundles a test file with every change in it, and marks that record what it reaches. @throws {Error} when it cannot be bundled. */
+  script(file: string): Promise<string> {
     const text = (path: string): string => {
       const inside = relative(root, path);
-      return this.#texts.get(inside)?.[kind] ?? boundLoops(inside, readText(inside));
+      return this.#texts.get(inside) ?? boundLoops(inside, readText(inside));
     };
     return bundle(root, `${root}/${file}`, text, this.externals);
   }
