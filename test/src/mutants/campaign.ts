@@ -152,7 +152,7 @@ class Campaign {
     const odds = (plan: Plan): number => (1 + plan.cost) / this.#odds.of(mutation.file, plan.test.file);
     plans.sort((a, b) => odds(a) - odds(b));
     let spent = 0;
-    return plans.filter((plan, i) => i === 0 || (spent += plan.cost) <= this.options.budget);
+    return plans.filter((plan, i) => i === 0 || (!this.#odds.isHopeless(mutation.file, plan.test.file, plan.cost) && (spent += plan.cost) <= this.options.budget));
   }
 
   async #try(executor: Executor, mutation: number, plans: readonly Plan[]): Promise<Report | undefined> {

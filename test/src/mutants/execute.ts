@@ -28,20 +28,32 @@ export interface Report {
 const scripts = new Map<string, Script>();
 const modules: Record<string, unknown> = {};
 
-/** Property tests draw the same cases in every run and stop at the first that fails. */
+/** Property tests draw the same cases in every run, at most this many, and stop at the first that fails. */
 const SEED = 20_250_401;
+const CASES = 40;
+interface Parameters {
+  readonly numRuns?: number;
+}
 interface PropertyTesting {
   configureGlobal(options: { readonly seed: number; readonly endOnFailure: boolean }): void;
+  assert(property: unknown, parameters?: Parameters): unknown;
 }
-const isPropertyTesting = (module: object): module is PropertyTesting => 'configureGlobal' in module && typeof module.configureGlobal === 'function';
+const isPropertyTesting = (module: unknown): module is PropertyTesting => typeof module === 'object' && module !== null && 'configureGlobal' in module && 'assert' in module;
+
+/** The property testing library as tests shall see it. */
+function withFewCases(library: PropertyTesting): object {
+  library.configureGlobal({ seed: SEED, endOnFailure: true });
+  const assert = (property: unknown, parameters?: Parameters): unknown => library.assert(property, { ...parameters, numRuns: Math.min(parameters?.numRuns ?? CASES, CASES) });
+  return { ...library, assert };
+}
 
 async function load(externals: readonly External[]): Promise<void> {
   // The container checks for the metadata library when it loads.
   for (const { name, url } of [...externals].sort((a, b) => Number(b.name === 'reflect-metadata') - Number(a.name === 'reflect-metadata'))) {
     if (name in modules) continue;
     const module = await importExternal(url);
-    modules[name] = module;
-    if (isPropertyTesting(module)) module.configureGlobal({ seed: SEED, endOnFailure: true });
+    const library: unknown = module['default'];
+    modules[name] = isPropertyTesting(library) ? { ...withFewCases(library), default: withFewCases(library) } : module;
   }
 }
 

@@ -35,24 +35,37 @@ export function measured(file: string, script: string, run: Run, coverage: Cover
   return { file, script, milliseconds, elapsed, loops, always: new Set(coverage.always), testsOf, costOf: (tests) => load + scale * tests.reduce((sum, test) => sum + (costs[test] ?? 0), 0) };
 }
 
-/** How often a test file noticed changes of a source file, to run the likely one first. */
-export class Odds {
-  readonly #counts = new Map<string, { runs: number; kills: number }>();
+interface Counts {
+  runs: number;
+  kills: number;
+}
+const folderOf = (source: string): string => source.slice(0, source.lastIndexOf('/'));
+/** A test file slower than this, ms, is given up for a folder after this many runs in vain. */
+const SLOW = 400, VAIN = 12;
 
-  #counted(source: string, test: string): { runs: number; kills: number } {
+/** How often a test file noticed changes of a source file and its folder, to run the likely one first and the hopeless one never. */
+export class Odds {
+  readonly #counts = new Map<string, Counts>();
+
+  #counted(source: string, test: string): Counts {
     const key = `${source}\n${test}`;
     let found = this.#counts.get(key);
     if (!found) this.#counts.set(key, (found = { runs: 0, kills: 0 }));
     return found;
   }
   note(source: string, test: string, isKill: boolean): void {
-    const counts = this.#counted(source, test);
-    counts.runs++;
-    if (isKill) counts.kills++;
+    for (const counts of [this.#counted(source, test), this.#counted(folderOf(source), test)]) {
+      counts.runs++;
+      if (isKill) counts.kills++;
+    }
   }
-  /** How likely it notices the next one, 0 to 1. */
+  /** How likely it notices the next one, 0 to 1: what its file says, with some weight on its folder. */
   of(source: string, test: string): number {
-    const { runs, kills } = this.#counted(source, test);
-    return (kills + 0.5) / (runs + 2);
+    const own = this.#counted(source, test), folder = this.#counted(folderOf(source), test);
+    return (own.kills + (2 * (folder.kills + 0.5)) / (folder.runs + 2)) / (own.runs + 2);
+  }
+  isHopeless(source: string, test: string, cost: number): boolean {
+    const { runs, kills } = this.#counted(folderOf(source), test);
+    return cost > SLOW && runs >= VAIN && kills === 0;
   }
 }
