@@ -24,7 +24,10 @@ class PlaneClock implements ApicClock {
     if (scale === 0n) return Number.POSITIVE_INFINITY;
     // The first tick at which the scaled count has reached the target.
     const scaled = target - offset;
-    return scaled <= 0n ? 0 : Number(((scaled << SCALE_SHIFT) + scale - 1n) / scale);
+    if (scaled <= 0n) return 0;
+    const tick = ((scaled << SCALE_SHIFT) + scale - 1n) / scale;
+    // Machine time counts exactly up to 2^53; what would come behind it does not come.
+    return tick > BigInt(Number.MAX_SAFE_INTEGER) ? Number.POSITIVE_INFINITY : Number(tick);
   }
 }
 

@@ -13,6 +13,8 @@ import { type MsrAccess, MsrFilter, type MsrFilterDeclaration, MsrFilterDirectio
 import type { X86Arch } from './x86-arch.ts';
 
 const GENERAL_PROTECTION = 13;
+const TSC = 0x10;
+const TSC_ADJUST = 0x3b;
 const U32 = 0xffff_ffffn;
 const DEFAULT_APIC_COUNT = 64;
 
@@ -129,8 +131,18 @@ export class SystemRegisters implements Stateful {
   }
 
   writeMsr(context: PlaneContext, index: number, value: bigint, byHost: boolean): 'ok' | MsrRefusal {
-    if (!isApicMsr(index)) return this.msrs.write(this.#access(context, index, byHost), index, value);
     const apic = this.#arch.apicOf(context);
+    if (!isApicMsr(index)) {
+      const movesTsc = index === TSC || index === TSC_ADJUST;
+      if (movesTsc) apic.timer.settle();
+      const done = this.msrs.write(this.#access(context, index, byHost), index, value);
+      if (movesTsc && done === 'ok') {
+        // A deadline is a value of the counter: it comes earlier or later now.
+        apic.timer.tscChanged();
+        apic.port.changed(apic);
+      }
+      return done;
+    }
     const done = index === 0x1b ? apic.writeApicBase(Number(value & U32), Number(value >> 32n), byHost) : writeApicMsr(apic, index, Number(value & U32), Number(value >> 32n));
     return done ? 'ok' : 'invalid';
   }

@@ -24,7 +24,7 @@ import type { InstructionRow } from './instructions.ts';
 import { ApicFabric } from './apic-fabric.ts';
 import { SystemRegisters } from './system-registers.ts';
 import { PlaneWalker } from './walks.ts';
-import { completeX86Config, type X86Config } from './x86-config.ts';
+import { checkApicIds, completeX86Config, type X86Config } from './x86-config.ts';
 import { X86Events } from './x86-events.ts';
 
 const CR2_VECTOR = 14;
@@ -74,6 +74,7 @@ export class X86Arch implements Arch {
     if (this.#machine) throw new HostError('BadState', 'this architecture object belongs to a machine already');
     this.#machine = machine;
     const { maxVps, maxPlanes } = machine.options;
+    checkApicIds(this.config.apicIds, maxVps);
     this.#apicArena = new Arena(new ArrayBuffer(maxVps * maxPlanes * LOCAL_APIC_BYTES));
     this.#fabric = new ApicFabric(machine, this);
     machine.addComponent(this.registers);

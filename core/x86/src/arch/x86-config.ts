@@ -5,7 +5,7 @@ import { defaultApicConfig, type LocalApicConfig } from '../apic/index.ts';
 export interface X86Config {
   /** Name of a CPU model. */
   readonly cpuModel: string;
-  /** APIC id by VP index; index * 1 where none is given. APIC ids, VP indexes and processor numbers of a guest are three different things. */
+  /** APIC id by VP index; the index where none is given. APIC ids, VP indexes and processor numbers of a guest are three different things. */
   readonly apicIds: readonly number[];
   readonly apic: LocalApicConfig;
   /** What an access to an MSR that nobody knows does: #GP, or an exit to the VMM with the reason `unknown`. */
@@ -40,4 +40,9 @@ export const completeX86Config = (given: Partial<X86Config>): X86Config => {
   }
   if (!(config.busLock.perSecond >= 0)) throw new HostError('BadConfig', `busLock.perSecond ${config.busLock.perSecond}: must not be negative`);
   return config;
+};
+
+/** VPs without an id of their own take their index: it must be free. @throws {HostError} BadConfig. */
+export const checkApicIds = (ids: readonly number[], vps: number): void => {
+  for (let vp = ids.length; vp < vps; vp++) if (ids.includes(vp)) throw new HostError('BadConfig', `APIC id ${vp} is given to VP ${ids.indexOf(vp)}, and VP ${vp} would take it as its own`);
 };

@@ -70,6 +70,8 @@ const U64 = (1n << 64n) - 1n;
 
 /** @throws {HostError} BadScript when `v` is no unsigned or two's complement 64-bit value. */
 export const toU64 = (v: Value, where: string): bigint => {
+  // Text without digits and truth values convert, too, but are no numbers here.
+  if (!['bigint', 'number', 'string'].includes(typeof v) || (typeof v === 'string' && v.trim() === '')) bad(`${where}: '${String(v)}' is not a number`);
   let n: bigint;
   try {
     n = BigInt(v);
@@ -89,9 +91,16 @@ const isWide = (name: string): boolean => isRegisterName(name) && X86Size[name] 
 /** @throws {HostError} BadScript when `n` is no whole number in the range. */
 const whole = (n: number, from: number, to: number, what: string): number => (Number.isInteger(n) && n >= from && n <= to ? n : bad(`${what} ${String(n)} is not in ${from}..0x${to.toString(16)}`));
 const U32 = 0xffff_ffff;
+/** Most instructions that one step may count for: two days at one per nanosecond. Times stay exact far beyond any run. */
+const MAX_COST = 2 ** 48;
+
+/** A row of a table of names; inherited names are none. @throws {HostError} BadScript. */
+const rowOf = <T>(table: Readonly<Record<string, T>>, name: unknown, what: string): T =>
+  typeof name === 'string' && Object.hasOwn(table, name) ? table[name]! : bad(`${what} '${String(name)}'`);
 
 const compileLoads = (regs: RegisterValues | undefined): Float64Array => {
   const out: number[] = [];
+  if (regs !== undefined && (typeof regs !== 'object' || regs === null || Array.isArray(regs))) bad(`regs: '${String(regs)}' is no record of registers`);
   for (const [name, value] of Object.entries(regs ?? {})) {
     const n = toU64(value, name);
     const offset = cellOf(name);
@@ -113,7 +122,7 @@ const callKinds = { vmcall: CallKind.Vmcall, vmmcall: CallKind.Vmmcall, vmgexit:
 export const movTargets = { cr0: 0, cr3: 3, cr4: 4, cr8: 8, dr7: 23, xcr0: 48 } as const;
 
 const hexBytes = (text: string): Uint8Array => {
-  if (!/^([0-9a-fA-F]{2})+$/.test(text)) bad(`fill: '${text.slice(0, 20)}' is not a run of hexadecimal bytes`);
+  if (typeof text !== 'string' || !/^([0-9a-fA-F]{2})+$/.test(text)) bad(`fill: '${String(text).slice(0, 20)}' is not a run of hexadecimal bytes`);
   return Uint8Array.from(text.match(/../g) ?? [], (b) => Number.parseInt(b, 16));
 };
 
@@ -123,7 +132,7 @@ const NO_BYTES = new Uint8Array(0);
 export const compileStep = (step: Step): CompiledStep => {
   if (typeof step !== 'object' || step === null) bad(`'${String(step)}' is no step`);
   const { cost = 1 } = step;
-  if (!Number.isInteger(cost) || cost < 1) bad(`${step.op}: cost ${cost} is not a whole number from 1`);
+  if (!Number.isInteger(cost) || cost < 1 || cost > MAX_COST) bad(`${step.op}: cost ${cost} is not a whole number from 1 to 2^48`);
   const c = {
     op: Op.Work as Op,
     source: step,
@@ -158,7 +167,7 @@ export const compileStep = (step: Step): CompiledStep => {
   switch (step.op) {
     case 'call':
       c.op = Op.Call;
-      c.key = callKinds[step.via ?? 'vmcall'] ?? bad(`call: no call instruction '${String(step.via)}'`);
+      c.key = rowOf(callKinds, step.via ?? 'vmcall', 'call: no call instruction');
       break;
     case 'instruction':
       c.op = Op.Instruction;
@@ -214,7 +223,7 @@ export const compileStep = (step: Step): CompiledStep => {
       break;
     case 'mov':
       c.op = Op.Mov;
-      c.key = movTargets[step.to] ?? bad(`mov: no register '${String(step.to)}'`);
+      c.key = rowOf(movTargets, step.to, 'mov: no register');
       value(step.value);
       break;
     case 'ipi':
@@ -250,6 +259,7 @@ export const compileStep = (step: Step): CompiledStep => {
       break;
     case 'get':
       c.op = Op.Get;
+      if (!Array.isArray(step.names)) bad('get: names is no list of registers');
       for (const name of step.names) cellOf(name);
       break;
     case 'jump':

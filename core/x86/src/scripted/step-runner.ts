@@ -1,17 +1,14 @@
-import { AccessResult, MemoryFaultInfo, type CpuExit, type Machine, type PlaneContext, type PlaneSubjects, Right } from '@vmplanes/engine';
+import type { CpuExit, Machine, PlaneContext } from '@vmplanes/engine';
 import { ApicMode, ApicReg } from '../apic/index.ts';
 import type { X86Arch } from '../arch/x86-arch.ts';
 import { RegisterKey, type X86ExitRecords } from '../exits.ts';
-import { Access, Privilege, WalkKind } from '../mmu/index.ts';
 import { X86 } from '../state/layout.ts';
 import { type CompiledStep, Op } from './compile.ts';
+import { StepMemory } from './step-memory.ts';
 
 const IF = 1 << 9;
-const TWO_32 = 2 ** 32;
 const X2APIC = 0x800;
 
-/** Which fault a step raises by itself, by vector. */
-const PAGE_FAULT = 14;
 const GENERAL_PROTECTION = 13;
 
 /**
@@ -22,16 +19,15 @@ export class StepRunner {
   readonly #machine: Machine;
   readonly #arch: X86Arch;
   readonly #records: X86ExitRecords;
-  readonly #memoryFault = { kind: 'memoryFault' as const, key: 0, info: new MemoryFaultInfo() };
-  readonly #one = new Uint8Array(1);
+  readonly #memory: StepMemory;
   /** What the last jumpIf, loop or expect decided. */
   taken = false;
-  #gpa = 0;
 
   constructor(machine: Machine, arch: X86Arch, records: X86ExitRecords) {
     this.#machine = machine;
     this.#arch = arch;
     this.#records = records;
+    this.#memory = new StepMemory(machine, arch, records);
   }
 
   /** Stores the registers that a step names before it runs. */
@@ -111,7 +107,7 @@ export class StepRunner {
       case Op.Write:
       case Op.Fill:
       case Op.Execute:
-        return this.#access(context, step);
+        return this.#memory.run(context, step);
       case Op.Instruction:
         return this.#contributed(context, step);
       default:
@@ -190,91 +186,6 @@ export class StepRunner {
   #fault(context: PlaneContext, code: number, errorCode: number | null, addressLo = 0, addressHi = 0): null {
     this.#arch.injectFault(context, { code, errorCode, addressLo, addressHi });
     return null;
-  }
-
-  #access(context: PlaneContext, step: CompiledStep): CpuExit | null {
-    const isFetch = step.op === Op.Execute;
-    const isWrite = step.op === Op.Write || step.op === Op.Fill;
-    const right = isFetch ? this.#arch.fetchRight(context, step.user) : isWrite ? Right.Write : Right.Read;
-    if (step.linear) {
-      const walked = this.#walk(context, step, isFetch ? Access.Fetch : isWrite ? Access.Write : Access.Read);
-      if (walked !== undefined) return walked;
-    } else {
-      this.#gpa = step.addressHi * TWO_32 + step.addressLo;
-    }
-    const gpa = this.#gpa;
-    const page = this.#arch.apicOf(context).pageAddress;
-    if (page >= 0 && gpa >= page && gpa < page + 4096) return this.#anyMmio(step, gpa, isWrite);
-    const { memory } = this.#machine;
-    const subject = memory.subjects[context.plane]!.cpu;
-    const result = this.#move(step, gpa, right, subject);
-    if (result === AccessResult.Ok) {
-      if (step.op === Op.Read) this.#intoRax(context, step.size);
-      this.#arch.retire(context);
-      return null;
-    }
-    if (result === AccessResult.Absent && !isFetch && step.op !== Op.Fill) return this.#anyMmio(step, gpa, isWrite);
-    memory.access.describe(this.#memoryFault.info, subject, result, right);
-    this.#memoryFault.info.gvaLo = step.addressLo;
-    this.#memoryFault.info.gvaHi = step.addressHi;
-    this.#memoryFault.info.hasGva = step.linear;
-    this.#memoryFault.info.instructionLength = 1;
-    return this.#memoryFault;
-  }
-
-  #move(step: CompiledStep, gpa: number, right: number, subject: PlaneSubjects['cpu']): AccessResult {
-    const { access } = this.#machine.memory;
-    if (step.op === Op.Execute) return access.fetch(subject, gpa, this.#one, 0, 1, right);
-    if (step.op === Op.Fill) return access.write(subject, gpa, step.bytes, 0, step.bytes.length);
-    const write = step.op === Op.Write;
-    switch (step.size) {
-      case 1:
-        return write ? access.writeU8(subject, gpa, step.lo) : access.readU8(subject, gpa);
-      case 2:
-        return write ? access.writeU16(subject, gpa, step.lo) : access.readU16(subject, gpa);
-      case 4:
-        return write ? access.writeU32(subject, gpa, step.lo) : access.readU32(subject, gpa);
-      default:
-        return write ? access.writeU64(subject, gpa, step.lo, step.hi) : access.readU64(subject, gpa);
-    }
-  }
-
-  #intoRax(context: PlaneContext, size: number): void {
-    const { lo, hi } = this.#machine.memory.access;
-    this.#arch.loadRax(context, size, lo, hi);
-  }
-
-  #anyMmio(step: CompiledStep, gpa: number, write: boolean): CpuExit {
-    const { mmio } = this.#records;
-    mmio.key = gpa;
-    mmio.write = write;
-    mmio.size = step.size;
-    mmio.lo = step.lo;
-    mmio.hi = step.hi;
-    return mmio;
-  }
-
-  /** @returns undefined when the address is translated; otherwise what `run` returns. */
-  #walk(context: PlaneContext, step: CompiledStep, access: Access): CpuExit | null | undefined {
-    const out = this.#arch.walk(context, step.addressLo, step.addressHi, access, step.user ? Privilege.User : Privilege.Supervisor);
-    switch (out.kind) {
-      case WalkKind.Mapped:
-        this.#gpa = out.gpa;
-        return undefined;
-      case WalkKind.Fault:
-        return this.#fault(context, PAGE_FAULT, out.errorCode, out.cr2Lo, out.cr2Hi);
-      case WalkKind.NotCanonical:
-        return this.#fault(context, GENERAL_PROTECTION, 0);
-      case WalkKind.Stage2: {
-        const { info } = this.#memoryFault;
-        this.#arch.describeWalkRefusal(context, info);
-        info.gvaLo = step.addressLo;
-        info.gvaHi = step.addressHi;
-        info.hasGva = true;
-        info.instructionLength = 1;
-        return this.#memoryFault;
-      }
-    }
   }
 
   #contributed(context: PlaneContext, step: CompiledStep): CpuExit | null {

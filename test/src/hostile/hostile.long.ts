@@ -1,0 +1,3 @@
+import { hostileGuests } from './guests.ts';
+
+hostileGuests(1000);
