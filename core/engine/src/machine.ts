@@ -204,7 +204,7 @@ export class Machine extends ObservedEmitter<MachineEvents> {
   }
 
   /**
-   * Puts a VP back into the state in which it was created: plane 0 alone, reset. A handler may do so to the VP it answers for
+   * Puts a VP back into the state in which it was created: plane 0 alone, reset, with nothing on its way to it. A handler may do so to the VP it answers for
    * if its answer is an exit: nothing of the run goes on then.
    * @param kind - one of the architecture's reset names.
    */
@@ -214,6 +214,7 @@ export class Machine extends ObservedEmitter<MachineEvents> {
     vp.current = vp.named = 0;
     for (let p = 1; p < MAX_PLANES; p++) if (vp.planes[p]) this.removePlane(vp, PlaneId(p));
     vp.suspended = false;
+    this.#outbox.discard(vp.index);
     this.resetPlane(first, kind);
     vp.setSchedule(first, Schedule.Runnable);
   }

@@ -28,6 +28,17 @@ export class Outbox {
     this.#length = 0;
   }
 
+  /** Drops what was sent to a VP. */
+  discard(vp: number): void {
+    let kept = 0;
+    for (let i = 0; i < this.#length; i += 4) {
+      if (this.#rows[i] === vp) continue;
+      this.#rows.copyWithin(kept, i, i + 4);
+      kept += 4;
+    }
+    this.#length = kept;
+  }
+
   save(): Float64Array {
     return this.#rows.slice(0, this.#length);
   }

@@ -98,4 +98,37 @@ describe('a restarted VP', () => {
     for (const vp of [0, 1]) expect(stateOf(rig, vp)).toEqual(stateOf(fresh, vp));
     expect(rig.vps[0]!.running).toBe(-1);
   });
+
+  it('gets nothing that was on its way to it', () => {
+    const rig = rigOf({
+      claims: calls,
+      on: ({ vp }) => {
+        rig.msi(1, 0, 0x40);
+        rig.machine.restartVp(rig.vps[1]!, 'powerOn');
+        rig.arch.apicOf(rig.vps[1]!.plane(0)).writeSvr(0x1ff);
+        rig.msi(1, 0, 0x41);
+        return vp.replies.resume();
+      },
+      guests: [{ 0: [call, hlt] }, { 0: [hlt] }],
+    });
+    rig.run(1);
+    const apic = rig.arch.apicOf(rig.vps[1]!.plane(0));
+    expect([0x40, 0x41].map((vector) => apic.block.test(0x200, vector))).toEqual([false, true]);
+  });
+});
+
+describe('a filter of messages', () => {
+  it('counts when a message arrives, too', () => {
+    const rig = rigOf({
+      claims: calls,
+      on: ({ vp }) => {
+        rig.msi(1, 0, 0x40);
+        rig.arch.fabric.filter = (to) => to !== 1;
+        return vp.replies.resume();
+      },
+      guests: [{ 0: [call, hlt] }, { 0: [hlt] }],
+    });
+    rig.run(2);
+    expect(rig.arch.apicOf(rig.vps[1]!.plane(0)).irrNonEmpty()).toBe(false);
+  });
 });

@@ -15,7 +15,7 @@ import {
   Right,
   type Vp,
 } from '@vmplanes/engine';
-import { LocalApic, LOCAL_APIC_BYTES, readPage, writePage } from '../apic/index.ts';
+import { type DeliveryMode, LocalApic, LOCAL_APIC_BYTES, readPage, writePage } from '../apic/index.ts';
 import { type MmioExit, type X86Exit, x86ExitKinds } from '../exits.ts';
 import type { Access, Privilege, Translation, WalkResult } from '../mmu/index.ts';
 import { X86, x86ContextLayout } from '../state/layout.ts';
@@ -88,7 +88,7 @@ export class X86Arch implements Arch {
     const at = (vp.index * m.options.maxPlanes + plane) * LOCAL_APIC_BYTES;
     const apic = this.#fabric.createApic(context, this.#apicArena, at);
     this.#parts[vp.index * 16 + plane] = { apic, walker: new PlaneWalker(m, context, this.registers.addressModel, this.#byMode, this.registers.features.smep) };
-    const events = new X86Events(m, context, apic, this.#fabric.external, () => this.#resetParameters(isBsp), this.#taken);
+    const events = new X86Events(m, context, apic, this.#fabric.external, () => this.#resetParameters(isBsp), this.#taken, this.#admits);
     // The first plane of an application processor waits to be started; further planes are started by whoever enables them.
     context.activity = isBsp || plane !== 0 ? Activity.Running : Activity.WaitForSipi;
     if (plane !== 0) apic.latches.setWaitingForSipi(false);
@@ -102,6 +102,7 @@ export class X86Arch implements Arch {
 
   readonly #byMode = (): boolean => this.executeRightsByMode;
 
+  readonly #admits = (apic: LocalApic, mode: DeliveryMode): boolean => this.#fabric.filter?.(apic.vp, apic.plane, mode) ?? true;
   readonly #taken = (apic: LocalApic, vector: number): void => this.#fabric.onTaken?.(apic, vector);
 
   #resetParameters(isBsp: boolean): { readonly isBsp: boolean; readonly signature: number; readonly mxcsrMask: number } {

@@ -1,5 +1,5 @@
 import { Activity, type EventBalance, type EventSource, type Machine, type PlainState, type PlaneContext } from '@vmplanes/engine';
-import { acceptCoded, AcceptResult, ApicEvent, type DeliveryMode, type LocalApic, type LocalApicState, readTotals } from '../apic/index.ts';
+import { acceptCoded, AcceptResult, ApicEvent, type DeliveryMode, icrMode, type LocalApic, type LocalApicState, readTotals } from '../apic/index.ts';
 import { X86 } from '../state/layout.ts';
 import { resetContext, type ResetParameters } from '../state/reset.ts';
 
@@ -29,6 +29,8 @@ export class X86Events implements EventSource {
     readonly external: ExternalInterrupts,
     readonly resetParameters: () => ResetParameters,
     readonly taken: (apic: LocalApic, vector: number) => void,
+    /** Asked again when a message that was on its way arrives: what forbids it may have come since. */
+    readonly admits: (apic: LocalApic, mode: DeliveryMode) => boolean,
   ) {}
 
   #cell(offset: number): number {
@@ -129,6 +131,7 @@ export class X86Events implements EventSource {
   }
 
   deliver(code: number): number {
+    if (!this.admits(this.apic, icrMode(code))) return 0;
     return acceptCoded(this.apic, code) === AcceptResult.accepted ? 1 : 0;
   }
 
