@@ -1,6 +1,7 @@
 import { provide, provideValue, type Scope } from '@vmplanes/di';
-import { defaultMachineOptions, Hooks, MachineOptions } from './hooks.ts';
+import { Hooks } from './hooks.ts';
 import { Machine } from './machine.ts';
+import { defaultMachineOptions, MachineOptions } from './machine-options.ts';
 import { type PendingRuleName, pendingRules } from './pending.ts';
 import { type SchedulerPolicyName, schedulerPolicies } from './policies.ts';
 import { Arch, PendingRule, SchedulerPolicy } from './ports.ts';

@@ -2,39 +2,28 @@ import { component, createScope, disposeScope, inject, provideValue, type Scope,
 import type { WaitCondition } from './answers.ts';
 import { Arena } from './arena.ts';
 import { ClaimTable } from './claims.ts';
+import { contextSwitched } from './context-ports.ts';
 import { Sharing, type SharingDeclaration } from './context-layout.ts';
+import { Cpus } from './cpus.ts';
 import { HostError } from './errors.ts';
 import type { MachineEvents } from './events.ts';
-import { Hooks, MachineOptions } from './hooks.ts';
-import { maskOf, MAX_PLANES, MAX_VPS, PAGE_SIZE, PlaneId, VpIndex } from './ids.ts';
+import { Hooks } from './hooks.ts';
+import { maskOf, MAX_PLANES, PAGE_SIZE, PlaneId, VpIndex } from './ids.ts';
 import type { InvariantChecks } from './invariant-checks.ts';
 import { GuestMemory } from './memory/guest-memory.ts';
+import { arenaBytes, blockBytes, checkOptions, MachineOptions } from './machine-options.ts';
 import { ObservedEmitter } from './observed-emitter.ts';
 import { Outbox } from './outbox.ts';
-import { Arch, type ContextPort, type Cpu, PendingRule, type Personality, type PlaneMeaning, SchedulerPolicy, type TimerPort } from './ports.ts';
+import { Arch, type ContextPort, type Cpu, PendingRule, type Personality, plainPlanes, type PlaneMeaning, SchedulerPolicy, type TimerPort } from './ports.ts';
 import { Random } from './random.ts';
 import { RunLoop } from './run.ts';
 import { type SchedulerStop, VpScheduler } from './scheduler.ts';
 import { machineSnapshot, restoreMachine, type Snapshot } from './snapshot.ts';
 import type { PlainRecord, PlainState, Stateful } from './state.ts';
 import { copyShared } from './switch.ts';
-import { Activity, type Outcome, PlaneContext, Schedule, Vp } from './vp.ts';
-
-/** The meaning of planes where no personality gives one: nothing shared, nobody above anybody. */
-export const plainPlanes: PlaneMeaning = {
-  sharing: { shared: [] },
-  dominates: () => false,
-  planeName: (plane) => `plane ${plane}`,
-};
-
-
-const NANOSECONDS = 1_000_000_000;
-
-const align = (n: number, to: number): number => Math.ceil(n / to) * to;
-
-/** Bytes of the buffer that a machine with these options and this context size needs. */
-export const arenaBytes = (options: MachineOptions, contextSize: number): number =>
-  align(options.maxVps * options.maxPlanes * contextSize, PAGE_SIZE) + options.memoryBytes;
+import { nanosecondsOf, Timers } from './timers.ts';
+import { type Outcome, PlaneContext, Schedule, Vp } from './vp.ts';
+import { Waits } from './waits.ts';
 
 /**
  * One virtual machine: its VPs and planes, its memory, its time, and who answers its exits. Synchronous: nothing here
@@ -61,12 +50,11 @@ export class Machine extends ObservedEmitter<MachineEvents> {
   activeVp = -1;
   meaning: PlaneMeaning = plainPlanes;
   sharing: Sharing;
-  readonly #cpus: (Cpu | null)[] = [];
-  /** Saved states of processors that are not set yet, by VP. */
-  readonly #cpuStates = new Map<number, PlainState>();
+  readonly #cpus = new Cpus();
   readonly #outbox = new Outbox();
   readonly #components: Stateful[] = [];
-  readonly #released = new Set<string>();
+  readonly #waits = new Waits(this);
+  readonly #timers: Timers;
   readonly #loop: RunLoop;
   readonly scheduler: VpScheduler;
 
@@ -80,7 +68,7 @@ export class Machine extends ObservedEmitter<MachineEvents> {
     super();
     checkOptions(options);
     this.arena = new Arena(new ArrayBuffer(arenaBytes(options, arch.layout.size)));
-    const firstByte = align(options.maxVps * options.maxPlanes * arch.layout.size, PAGE_SIZE);
+    const firstByte = blockBytes(options, arch.layout.size);
     this.memory = new GuestMemory(this.arena, { firstByte, frames: options.memoryBytes / PAGE_SIZE, maxPlanes: options.maxPlanes });
     this.memory.observe({
       permissionsChanged: (plane, first, count) => this.#tracePermissions(plane, first, count),
@@ -90,6 +78,7 @@ export class Machine extends ObservedEmitter<MachineEvents> {
     this.random = new Random(options.seed);
     this.claims = new ClaimTable(arch.exitKinds);
     this.sharing = new Sharing(arch.layout, this.meaning.sharing);
+    this.#timers = new Timers(this.timerPorts, options.timers);
     this.#loop = new RunLoop(this);
     this.scheduler = new VpScheduler(this);
     arch.attach(this);
@@ -146,7 +135,6 @@ export class Machine extends ObservedEmitter<MachineEvents> {
     const vp = new Vp(VpIndex(this.vps.length));
     vp.timeBase = this.time;
     this.vps.push(vp);
-    this.#cpus.push(null);
     this.createPlane(vp, PlaneId(0));
     vp.setSchedule(vp.plane(0), Schedule.Runnable);
     return vp;
@@ -228,27 +216,19 @@ export class Machine extends ObservedEmitter<MachineEvents> {
 
   /** Sets what drives a VP. After a restore into a machine that had none, it takes over the saved state. */
   setCpu(vp: Vp, cpu: Cpu): void {
-    const kept = this.#cpuStates.get(vp.index);
-    if (kept !== undefined) cpu.restore(kept);
-    this.#cpuStates.delete(vp.index);
-    this.#cpus[vp.index] = cpu;
+    this.#cpus.set(vp, cpu);
   }
   /** State of the processor of a VP, for the snapshot; null without one. */
   saveCpu(vp: Vp): PlainState {
-    return this.#cpus[vp.index]?.save() ?? this.#cpuStates.get(vp.index) ?? null;
+    return this.#cpus.save(vp);
   }
   /** Restores the processor of a VP now, or when it is set. */
   restoreCpu(vp: Vp, state: PlainState): void {
-    this.#cpuStates.delete(vp.index);
-    const cpu = this.#cpus[vp.index];
-    if (cpu) cpu.restore(state);
-    else if (state !== null) this.#cpuStates.set(vp.index, state);
+    this.#cpus.restore(vp, state);
   }
   /** @throws {HostError} BadState when no processor drives this VP. */
   cpuOf(vp: Vp): Cpu {
-    const cpu = this.#cpus[vp.index];
-    if (!cpu) throw new HostError('BadState', `no processor drives VP ${vp.index}`);
-    return cpu;
+    return this.#cpus.of(vp);
   }
 
   /** Byte offset of the block that holds the VP's value of a register as plane `context` sees it: a shared one lies with the current plane. */
@@ -277,18 +257,11 @@ export class Machine extends ObservedEmitter<MachineEvents> {
     copyShared(this.arena, this.sharing, from.base, to.base);
     vp.current = to.plane;
     this.checks?.afterSwitch(from, to);
-    if (this.options.timers === 'running') this.#refreshDeadline(vp);
+    if (this.options.timers === 'running') this.#timers.refresh(vp);
     vp.statistics.switches++;
     this.hooks.trace?.switched(vp, from.plane, to.plane, reason);
-    const ports = this.contextPorts;
-    for (let i = 0; i < ports.length; i++) ports[i]!.switched?.(from, to, reason);
+    contextSwitched(this.contextPorts, from, to, reason);
     if (this.observed) this.emit('plane-switch', { vp: vp.index, from: from.plane, to: to.plane, reason, time: this.timeOf(vp) });
-  }
-
-  /** Tells the context ports of a turn of the run loop. */
-  turn(context: PlaneContext): void {
-    const ports = this.contextPorts;
-    for (let i = 0; i < ports.length; i++) ports[i]!.turn?.(context);
   }
 
   /** A VP leaves to the VMM with `vp.exit`. */
@@ -299,63 +272,23 @@ export class Machine extends ObservedEmitter<MachineEvents> {
     if (this.observed) this.emit('vm-exit', { vp: vp.index, plane: vp.context.plane, kind: exit.kind });
   }
 
-  /** Tells the context ports of an entry. @returns null, or the first refusal. */
-  entering(context: PlaneContext): string | null {
-    const ports = this.contextPorts;
-    for (let i = 0; i < ports.length; i++) {
-      const refusal = ports[i]!.entering?.(context);
-      if (refusal) return refusal;
-    }
-    return null;
-  }
-  left(context: PlaneContext, cause: string): void {
-    const ports = this.contextPorts;
-    for (let i = 0; i < ports.length; i++) ports[i]!.left?.(context, cause);
-  }
-
   // -- time ----------------------------------------------------------------------------------------------------------
 
   /** Machine time as a VP sees it, in ticks: the start of its slice and what it retired since. */
   timeOf(vp: Vp): number {
     return vp.timeBase + (vp.retired - vp.timeRetired) * this.options.ticksPerInstruction;
   }
-
   /** Nanoseconds of virtual time at a tick count: one scale, offset and boot base for every plane of every VP. */
   nanoseconds(ticks: number): number {
-    const { ticksPerSecond } = this.options;
-    // Whole seconds apart, so that the product stays exact however long the machine runs.
-    const seconds = Math.floor(ticks / ticksPerSecond);
-    return seconds * NANOSECONDS + Math.floor(((ticks - seconds * ticksPerSecond) * NANOSECONDS) / ticksPerSecond);
+    return nanosecondsOf(ticks, this.options.ticksPerSecond);
   }
-
   /** Stores the events of the timers of a VP that are due, of all planes unless the options say otherwise. */
   expireTimers(vp: Vp): void {
-    const now = this.timeOf(vp);
-    const only = this.options.timers === 'running' ? vp.current : -1;
-    for (let p = 0; p < MAX_PLANES; p++) {
-      const context = vp.planes[p];
-      if (!context || (only >= 0 && p !== only)) continue;
-      if (context.events.deadline() <= now) context.events.expire(now);
-      for (const port of this.timerPorts) if (port.deadline(context) <= now) port.expire(context, now);
-    }
-    this.#refreshDeadline(vp);
+    this.#timers.expire(vp, this.timeOf(vp));
   }
-
   /** A timer of this plane was set or cleared. */
   timersChanged(context: PlaneContext): void {
-    this.#refreshDeadline(context.vp);
-  }
-
-  #refreshDeadline(vp: Vp): void {
-    let nearest = Number.POSITIVE_INFINITY;
-    const only = this.options.timers === 'running' ? vp.current : -1;
-    for (let p = 0; p < MAX_PLANES; p++) {
-      const context = vp.planes[p];
-      if (!context || (only >= 0 && p !== only)) continue;
-      nearest = Math.min(nearest, context.events.deadline());
-      for (let i = 0; i < this.timerPorts.length; i++) nearest = Math.min(nearest, this.timerPorts[i]!.deadline(context));
-    }
-    vp.deadline = nearest;
+    this.#timers.refresh(context.vp);
   }
 
   // -- events --------------------------------------------------------------------------------------------------------
@@ -413,41 +346,33 @@ export class Machine extends ObservedEmitter<MachineEvents> {
     this.arch.reset(context, kind);
     context.completion = null;
     context.wait = null;
+    this.wasReset(context, kind);
     this.rule.changed(context);
     this.timersChanged(context);
     this.checks?.afterReset(context, kind);
+  }
+
+  /** Tells the personalities that a plane went back to a created state; the architecture does so for resets of the guest itself. */
+  wasReset(context: PlaneContext, kind: string): void {
+    for (const p of this.personalities) p.contextReset?.(context, kind);
   }
 
   // -- waiting -------------------------------------------------------------------------------------------------------
 
   /** Ends every wait for `key`, now and the next one that is already on its way to it. */
   release(key: string): void {
-    this.#released.add(key);
+    this.#waits.release(key);
   }
   /** Makes `key` something to wait for again. */
   hold(key: string): void {
-    this.#released.delete(key);
+    this.#waits.hold(key);
   }
-
   isMet(context: PlaneContext, condition: WaitCondition | null): boolean {
-    switch (condition?.kind) {
-      case undefined:
-        return true;
-      case 'time':
-        return this.timeOf(context.vp) >= condition.at;
-      case 'key':
-        return this.#released.has(condition.key);
-      case 'left': {
-        const vp = this.vps[condition.vp];
-        return !vp || vp.running !== condition.plane;
-      }
-    }
+    return this.#waits.isMet(context, condition);
   }
-
   /** Machine time at which a held current plane goes on by itself; Infinity when it does not. */
   waitDeadline(vp: Vp): number {
-    const { activity, wait } = vp.context;
-    return activity === Activity.Held && wait?.kind === 'time' ? wait.at : Number.POSITIVE_INFINITY;
+    return this.#waits.deadline(vp);
   }
 
   // -- state ---------------------------------------------------------------------------------------------------------
@@ -468,28 +393,13 @@ export class Machine extends ObservedEmitter<MachineEvents> {
 
   /** Parts that only the machine holds; for the snapshot. */
   saveOwn(): { readonly time: number; readonly random: Uint32Array; readonly outbox: Float64Array; readonly released: readonly string[]; readonly scheduler: PlainState } {
-    return { time: this.time, random: this.random.save(), outbox: this.#outbox.save(), released: [...this.#released], scheduler: this.scheduler.save() };
+    return { time: this.time, random: this.random.save(), outbox: this.#outbox.save(), released: this.#waits.save(), scheduler: this.scheduler.save() };
   }
   restoreOwn(own: ReturnType<Machine['saveOwn']>): void {
     this.time = own.time;
     this.random.restore(own.random);
     this.#outbox.restore(own.outbox);
-    this.#released.clear();
-    for (const key of own.released) this.#released.add(key);
+    this.#waits.restore(own.released);
     this.scheduler.restore(own.scheduler);
   }
 }
-
-const checkOptions = (o: MachineOptions): void => {
-  const whole = (name: keyof MachineOptions, from: number, to: number): void => {
-    const value = o[name] as number;
-    if (!Number.isInteger(value) || value < from || value > to) throw new HostError('BadConfig', `${name} ${value}: not a whole number in ${from}..${to}`);
-  };
-  whole('maxVps', 1, MAX_VPS);
-  whole('maxPlanes', 1, MAX_PLANES);
-  whole('quantum', 1, 2 ** 40);
-  whole('ticksPerSecond', 1, 2 ** 40);
-  whole('seed', 0, 2 ** 32 - 1);
-  if (!(o.ticksPerInstruction > 0)) throw new HostError('BadConfig', `ticksPerInstruction ${o.ticksPerInstruction}: must be above 0`);
-  if (o.memoryBytes <= 0 || o.memoryBytes % PAGE_SIZE) throw new HostError('BadConfig', `memoryBytes ${o.memoryBytes}: not a positive multiple of ${PAGE_SIZE}`);
-};

@@ -132,6 +132,8 @@ export interface Personality extends Stateful {
   complete?(context: PlaneContext, completion: Completion): void;
   /** A plane context was created on a VP. */
   contextCreated?(context: PlaneContext): void;
+  /** A plane context was reset, by its owner or by a signal of the guest; `kind` is one of the architecture's reset names. */
+  contextReset?(context: PlaneContext, kind: string): void;
   /** Extra checks run with the engine's invariants; returns a sentence for each one that does not hold. */
   checkInvariants?(): readonly string[];
 }
@@ -143,6 +145,13 @@ export interface PlaneMeaning {
   dominates(a: number, b: number): boolean;
   planeName(plane: number): string;
 }
+
+/** The meaning of planes where no personality gives one: nothing shared, nobody above anybody. */
+export const plainPlanes: PlaneMeaning = {
+  sharing: { shared: [] },
+  dominates: () => false,
+  planeName: (plane) => `plane ${plane}`,
+};
 
 /** Version of the plug-in interface below; a plug-in names the one it was made for. */
 export const PERSONALITY_API = 1;

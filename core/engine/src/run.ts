@@ -1,4 +1,5 @@
 import type { Answer, Completion, ExitPayload } from './answers.ts';
+import { contextEntering, contextLeft, contextTurn } from './context-ports.ts';
 import { HostError } from './errors.ts';
 import type { CpuExit, MemoryFaultExit } from './exits.ts';
 import { AccessResult, type MemoryFaultInfo } from './memory/index.ts';
@@ -107,7 +108,7 @@ export class RunLoop {
       if (vp.immediateExit) return Outcome.Interrupted;
       if (vp.suspended) return Outcome.Blocked;
       if (m.timeOf(vp) >= vp.deadline) m.expireTimers(vp);
-      m.turn(context);
+      contextTurn(m.contextPorts, context);
       const several = (vp.existing & (vp.existing - 1)) !== 0;
       if (several) {
         if (checkFirst) {
@@ -144,7 +145,7 @@ export class RunLoop {
         vp.exit = this.#ringFull;
         return this.#vmExit(vp);
       }
-      const refusal = m.entering(context);
+      const refusal = contextEntering(m.contextPorts, context);
       if (refusal !== null) {
         vp.exit = { kind: 'entryRefused', plane: context.plane, reason: refusal } as EntryRefusedPayload;
         return this.#vmExit(vp);
@@ -153,14 +154,14 @@ export class RunLoop {
       context.events.enter();
       // Taking an event can change what the plane does (a start or reset signal): look again before the guest runs.
       if ((context.activity as Activity) !== Activity.Running) {
-        m.left(context, 'event');
+        contextLeft(m.contextPorts, context, 'event');
         continue;
       }
       hooks.trace?.entered(context);
       const exit = cpu.run(vp, budget);
       vp.statistics.exits++;
       hooks.trace?.exit(context, exit);
-      m.left(context, exit.kind);
+      contextLeft(m.contextPorts, context, exit.kind);
       const outcome = this.#route(vp, context, exit);
       m.checks?.afterEvent(context);
       if (outcome !== CONTINUE) return outcome;

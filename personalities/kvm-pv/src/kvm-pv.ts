@@ -58,7 +58,13 @@ export class KvmPv implements Personality, ContextPort {
   }
 
   contextCreated(context: PlaneContext): void {
-    this.#planeOf(context);
+    // A plane may be taken away and made again: nothing of the first one is left.
+    this.#planes[context.vp.index * 16 + context.plane] = new PvPlane();
+  }
+
+  /** A processor that starts again has named no memory yet. @spec Linux arch/x86/kvm/x86.c kvm_vcpu_reset */
+  contextReset(context: PlaneContext): void {
+    this.#planeOf(context).reset();
   }
 
   /** Nanoseconds since boot as the clock page of a plane gives them now; for tests and inspection. */

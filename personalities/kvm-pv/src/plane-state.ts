@@ -44,6 +44,18 @@ export class PvPlane {
     this.live = on ? this.live | bit : this.live & ~bit;
   }
 
+  /** Forgets the memory that was named, and what was under way with it; the time stolen so far is history and stays. */
+  reset(): void {
+    this.cells.set(initialCells);
+    this.live = 0;
+    this.clockStale = false;
+    this.clockBasis.fill(0);
+    this.preemptedSince = -1;
+    this.stealStale = false;
+    this.eoiOffered = false;
+    this.kicked = false;
+  }
+
   save(): PlainRecord {
     const { cells, live, clockStale, clockBasis, stolen, preemptedSince, stealStale, eoiOffered, kicked } = this;
     return { cells: cells.slice(), live, clockStale, clockBasis: clockBasis.slice(), stolen, preemptedSince, stealStale, eoiOffered, kicked };

@@ -24,7 +24,7 @@ const openBus: Readonly<Record<string, PlainRecord>> = {
 };
 
 /** What happens to an exit that no handler wants: accesses to absent devices go on, everything else ends the run. */
-export const withoutHandler = (payload: ExitPayload): ExitAction => (payload.kind in openBus ? 'continue' : 'stop');
+export const withoutHandler = (payload: ExitPayload): ExitAction => (Object.hasOwn(openBus, payload.kind) ? 'continue' : 'stop');
 
 /** Hands a reply to the plane that waits for it. It is input from outside, so the trace has it. */
 export function reply(machine: Machine, vp: Vp, data: PlainRecord): void {
@@ -35,4 +35,4 @@ export function reply(machine: Machine, vp: Vp, data: PlainRecord): void {
 }
 
 /** The reply of absent hardware to what a plane waits for. */
-export const openBusReply = (payload: ExitPayload): PlainRecord => openBus[payload.kind] ?? {};
+export const openBusReply = (payload: ExitPayload): PlainRecord => (Object.hasOwn(openBus, payload.kind) ? openBus[payload.kind]! : {});

@@ -19,7 +19,7 @@ import { type DeliveryMode, LocalApic, LOCAL_APIC_BYTES, readPage, writePage } f
 import { type MmioExit, type X86Exit, x86ExitKinds } from '../exits.ts';
 import type { Access, Privilege, Translation, WalkResult } from '../mmu/index.ts';
 import { X86, x86ContextLayout } from '../state/layout.ts';
-import { initializeContext, resetContext, type ResetKind } from '../state/reset.ts';
+import { initializeContext, isResetKind, resetContext, ResetKind } from '../state/reset.ts';
 import type { InstructionRow } from './instructions.ts';
 import { ApicFabric } from './apic-fabric.ts';
 import { SystemRegisters } from './system-registers.ts';
@@ -111,7 +111,8 @@ export class X86Arch implements Arch {
   }
 
   reset(context: PlaneContext, kind: string): void {
-    resetContext(this.#machine.arena, context.base, kind as ResetKind, this.#resetParameters(context.vp.index === 0));
+    if (!isResetKind(kind)) throw new HostError('BadState', `no reset '${kind}'; there are ${Object.keys(ResetKind).join(', ')}`);
+    resetContext(this.#machine.arena, context.base, kind, this.#resetParameters(context.vp.index === 0));
     const apic = this.apicOf(context);
     if (kind === 'init') apic.latches.init();
     else {

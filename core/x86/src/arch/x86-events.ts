@@ -108,6 +108,7 @@ export class X86Events implements EventSource {
     if (apic.latches.takeInit()) {
       resetContext(this.machine.arena, context.base, 'init', this.resetParameters());
       context.activity = apic.isBootProcessor ? Activity.Running : Activity.WaitForSipi;
+      this.machine.wasReset(context, 'init');
     }
     const vector = apic.latches.takeSipi();
     if (vector >= 0) {

@@ -102,6 +102,8 @@ class GeneratorFrame implements Frame {
         throw new HostError('BadSnapshot', `${this.id}: step ${i} is ${this.#yielded[i] ?? 'the end'}, the saved run had ${yielded[i] ?? 'the end'}`);
       }
       if (i >= results.length) return;
+      const result: unknown = results[i];
+      if (typeof result !== 'object' || result === null) throw new HostError('BadSnapshot', `${this.id}: the saved result of step ${i} is ${String(result)}`);
       this.advance(results[i]!);
     }
   }

@@ -5,6 +5,7 @@ import { readRegister, writeRegister } from './registers.ts';
 /** Power-on or RESET#, against INIT, which leaves much of the state alone. */
 export const ResetKind = { powerOn: 'powerOn', init: 'init' } as const;
 export type ResetKind = keyof typeof ResetKind;
+export const isResetKind = (kind: string): kind is ResetKind => Object.hasOwn(ResetKind, kind);
 
 /** What a reset takes from the CPU model. */
 export interface ResetParameters {
