@@ -20,6 +20,14 @@ export class VmTrace {
     if (!this.#isOver) this.#file?.flush();
   }
 
+  /** Leaves the trace without an end, as of a machine that is in no state that could be compared. */
+  abandon(): void {
+    if (this.#isOver) return;
+    this.#isOver = true;
+    this.#recorder.detach();
+    this.#file?.close();
+  }
+
   /** Ends the trace; what was recorded reaches the file even when its end cannot be written. */
   finish(why: string): void {
     if (this.#isOver) return;

@@ -72,6 +72,8 @@ export class Vm {
   readonly #trace: VmTrace | null;
   #isRunning = false;
   #isClosed = false;
+  /** The engine threw: the machine is not at an event boundary and runs no more. */
+  #hasFailed = false;
   #stop = false;
   /** Slices that one call of the engine gets: as many as fit into a turn. */
   #batch = 1;
@@ -102,6 +104,7 @@ export class Vm {
    */
   async run(options: RunOptions = {}): Promise<RunResult> {
     if (this.#isClosed || this.#isRunning) throw new HostError('BadState', this.#isClosed ? 'this VM is closed' : 'this VM runs already');
+    if (this.#hasFailed) throw new HostError('BadState', 'this VM failed in the middle of a run (make another one)');
     this.#isRunning = true;
     this.#stop = false;
     try {
@@ -149,13 +152,20 @@ export class Vm {
     const started = performance.now();
     for (;;) {
       const batch = Math.min(this.#batch, most);
-      const stop = this.machine.run(batch);
+      const stop = this.#step(batch);
       const ms = performance.now() - started;
       if (ms > TURN_MS) this.#batch = Math.max(1, this.#batch >> 1);
       else if (ms < TURN_MS / 4) this.#batch = Math.min(1 << 20, this.#batch * 2);
       most -= batch;
       if (stop.kind !== 'slices' || ms >= TURN_MS / 2 || most <= 0) return { stop, isLate: ms >= TURN_MS / 2 || stop.kind === 'slices' };
     }
+  }
+
+  #step(slices: number): ReturnType<Machine['run']> {
+    this.#hasFailed = true;
+    const stop = this.machine.run(slices);
+    this.#hasFailed = false;
+    return stop;
   }
 
   /** @returns false when the run ends here. */
@@ -215,12 +225,13 @@ export class Vm {
     this.machine.restore(snapshot.machine);
   }
 
-  /** Ends the trace and gives everything back. May be called twice. */
+  /** Ends the trace and gives everything back. The trace of a VM that failed stays without an end: it agrees up to there. May be called twice. */
   close(why = 'closed'): void {
     if (this.#isClosed) return;
     if (this.#isRunning) throw new HostError('BadState', 'this VM runs: stop it first');
     this.#isClosed = true;
-    this.#trace?.finish(why);
+    if (this.#hasFailed) this.#trace?.abandon();
+    else this.#trace?.finish(why);
     this.#composed.dispose();
   }
 }

@@ -69,10 +69,17 @@ class GeneratorFrame implements Frame {
     steps: Iterator<Step, void, StepResult>,
   ) {
     this.#steps = steps;
-    this.#take(steps.next());
+    this.#take([]);
   }
 
-  #take(next: IteratorResult<Step, void>): void {
+  /** @throws {HostError} BadScript when the script throws: it names script and step. */
+  #take(result: [] | [StepResult]): void {
+    let next: IteratorResult<Step, void>;
+    try {
+      next = this.#steps.next(...result);
+    } catch (error) {
+      throw error instanceof HostError ? error : new HostError('BadScript', `${this.id}, step ${this.#yielded.length}: the script throws ${String(error)}`, { cause: error });
+    }
     if (next.done) {
       this.step = null;
       return;
@@ -84,7 +91,7 @@ class GeneratorFrame implements Frame {
   advance(result: StepResult | null): void {
     if (result === null) throw new HostError('Internal', 'a generator needs the result of its step');
     this.#results.push(result);
-    this.#take(this.#steps.next(result));
+    this.#take([result]);
   }
 
   jump(): void {
