@@ -29,13 +29,3 @@ export const maskOf = (plane: number): PlaneMask => 1 << plane;
 export type VpIndex = Brand<number, 'VpIndex'>;
 /** @throws {RangeError} when `n` is not an integer in 0..63. */
 export const VpIndex = (n: number): VpIndex => inRange(n, MAX_VPS, 'VP') as VpIndex;
-
-/** Guest physical address in bytes, 52 bits: exact as a double, so hot paths need no bigint. */
-export type Gpa = Brand<number, 'Gpa'>;
-/** @throws {RangeError} when `n` is negative, fractional or wider than 52 bits. */
-export const Gpa = (n: number | bigint): Gpa => inRange(Number(n), 2 ** 52, 'GPA') as Gpa;
-
-/** Guest physical page number, 40 bits. */
-export type Gpn = Brand<number, 'Gpn'>;
-/** @throws {RangeError} when `n` is negative, fractional or wider than 40 bits. */
-export const Gpn = (n: number): Gpn => inRange(n, 2 ** 40, 'GPN') as Gpn;

@@ -7,7 +7,7 @@ export { HostError, HostErrorCode } from './errors.ts';
 export type { MachineEvents } from './events.ts';
 export type { BudgetExit, CpuExit, EngineExit, HaltExit, MemoryFaultExit, ShutdownExit } from './exits.ts';
 export { Hooks } from './hooks.ts';
-export { type Brand, Gpa, Gpn, MAX_PLANES, MAX_VPS, maskOf, PAGE_SHIFT, PAGE_SIZE, PlaneId, type PlaneMask, VpIndex } from './ids.ts';
+export { type Brand, MAX_PLANES, MAX_VPS, maskOf, PAGE_SHIFT, PAGE_SIZE, PlaneId, type PlaneMask, VpIndex } from './ids.ts';
 export * from './memory/index.ts';
 export { InvariantChecks } from './invariant-checks.ts';
 export { type InvariantId, type InvariantRow, invariantTable } from './invariant-table.ts';
