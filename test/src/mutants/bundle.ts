@@ -1,3 +1,5 @@
+// The container refuses to load before the metadata library, which this package of ours loads first.
+import '@vmplanes/di';
 import { dirname } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { build, type Plugin } from 'vite';
@@ -39,7 +41,7 @@ function externals(found: Map<string, External>): Plugin {
   };
 }
 
-/** Imports a module outside the workspace; the metadata library comes before the container that needs it. */
+/** Imports a module outside the workspace. */
 export async function importExternal(url: string): Promise<Record<string, unknown>> {
   return (await import(url)) as Record<string, unknown>;
 }

@@ -31,6 +31,8 @@ export interface Result {
   /** Every change there is, tried or not. */
   readonly all: readonly Mutation[];
   readonly judged: readonly Judged[];
+  /** Test files that fail as they are, outside the runner they were written for. */
+  readonly leftOut: readonly string[];
   readonly seconds: number;
 }
 
@@ -64,6 +66,7 @@ class Campaign {
   readonly #odds = new Odds();
   /** Choices of tests that pass unchanged without the others of their file. */
   readonly #independent = new Map<string, boolean>();
+  readonly #leftOut: string[] = [];
   constructor(
     readonly options: Options,
     readonly folder: string,
@@ -81,6 +84,11 @@ class Campaign {
     return path;
   }
 
+  #leave(file: string, why: string): void {
+    this.#leftOut.push(file);
+    this.options.log?.(`${file} is left out: ${why}`);
+  }
+
   /** Runs a test file as it is. @returns undefined when it reaches nothing, or fails and so can judge nothing. */
   async #measure(executor: Executor, file: string, isWanted: (site: number) => boolean): Promise<TestFile | undefined> {
     const alone = async (script: string, times: number, isCoverage: boolean): Promise<Report | undefined> => {
@@ -88,7 +96,7 @@ class Campaign {
       const report = await executor.run(this.#job(0, steps, isCoverage), steps.map(() => UNCHANGED));
       const bad = report?.runs.find((run) => run.outcome !== 'passed');
       if (report && !bad) return report;
-      this.options.log?.(`${file} is left out, it fails unchanged: ${bad?.message ?? 'its process ended'}`);
+      this.#leave(file, `it fails unchanged: ${bad?.message ?? 'its process ended'}`);
       return undefined;
     };
     try {
@@ -99,7 +107,7 @@ class Campaign {
       const last = (await alone(script, 2, false))?.runs.at(-1);
       return last && measured(file, script, last, coverage);
     } catch (error) {
-      this.options.log?.(`${file} is left out: ${String(error).slice(0, 300)}`);
+      this.#leave(file, String(error).slice(0, 300));
       return undefined;
     }
   }
@@ -128,6 +136,7 @@ class Campaign {
       this.options.log?.(`${file}: ${test.milliseconds.toFixed(0)} ms`);
     });
     this.options.log?.(`${tests.length} test files, ${((Date.now() - started) / 1000).toFixed(0)} s to prepare`);
+    if (tests.length === 0) throw new Error('no test file reaches these sources');
     const judged: Judged[] = [];
     await this.#share(chosen, async (executor, mutation) => {
       const verdict = await this.#judge(executor, mutation, tests);
@@ -135,7 +144,7 @@ class Campaign {
       this.options.onJudged?.(verdict, judged.length, chosen.length);
     });
     judged.sort((a, b) => a.mutation.id - b.mutation.id);
-    return { all, judged, seconds: (Date.now() - started) / 1000 };
+    return { all, judged, leftOut: this.#leftOut.sort(), seconds: (Date.now() - started) / 1000 };
   }
 
   /** The tests to run for a change, those that are likely to notice it soon first, as far as the budget goes. */

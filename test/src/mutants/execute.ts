@@ -48,8 +48,7 @@ function withFewCases(library: PropertyTesting): object {
 }
 
 async function load(externals: readonly External[]): Promise<void> {
-  // The container checks for the metadata library when it loads.
-  for (const { name, url } of [...externals].sort((a, b) => Number(b.name === 'reflect-metadata') - Number(a.name === 'reflect-metadata'))) {
+  for (const { name, url } of externals) {
     if (name in modules) continue;
     const module = await importExternal(url);
     const library: unknown = module['default'];

@@ -78,7 +78,7 @@ export function instrument(file: string, text: string, words: Vocabulary, list: 
   const placeOf = (parent: SyntaxNode, child: SyntaxNode, place: Place): Place => {
     const callee = String(part(parent, 'callee')?.['name'] ?? '');
     const isErrorText = parent.type === 'NewExpression' && callee.endsWith('Error') && !(child.type === 'Literal' && typeof child['value'] === 'string');
-    const isMessage = place.isMessage || isErrorText || (parent.type === 'CallExpression' && CITATIONS.has(callee));
+    const isMessage = place.isMessage || isErrorText || parent.type === 'TemplateLiteral' || (parent.type === 'CallExpression' && CITATIONS.has(callee));
     const isTest = CONDITIONS.has(parent.type) && parent['test'] === child;
     const isOperand = place.isCondition && (parent.type === 'LogicalExpression' || parent.type === 'ParenthesizedExpression');
     const isCell = (parent.type === 'Property' && parent['value'] === child) || parent.type === 'ArrayExpression' || (place.isCell && (bare(parent) !== parent || parent.type === 'UnaryExpression'));

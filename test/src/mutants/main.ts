@@ -71,7 +71,7 @@ async function main(): Promise<number> {
 
   let shown = 0, began = 0;
   const counts = { unnoticed: 0 };
-  const { all, judged, seconds } = await campaign({
+  const { all, judged, leftOut, seconds } = await campaign({
     sources: areas.flatMap((area) => area.sources),
     tests: testFiles().filter((path) => isBelow(path, tests)),
     choose: (mutations: readonly Mutation[]) => {
@@ -97,7 +97,7 @@ async function main(): Promise<number> {
   for (const line of stale) say(`accepted.json: ${line}`);
   const needless = judged.filter(({ mutation, verdict }) => verdict === 'killed' && accepted.some((a) => a.file === mutation.file && a.source === mutation.source && a.change === mutation.change && a.nth === mutation.nth));
   for (const { mutation, by } of needless) say(`accepted.json: ${mutation.file}:${mutation.line} '${mutation.change}' is noticed by ${by}`);
-  if (isJson) process.stdout.write(`${JSON.stringify({ rows, total, seconds, survivors, stale })}\n`);
+  if (isJson) process.stdout.write(`${JSON.stringify({ rows, total, seconds, survivors, stale, leftOut })}\n`);
   else process.stdout.write(`${printed([...rows, total], survivors)}\n${survivors.filter((s) => s.reason !== null).length} of ${survivors.length} survivors have a reason on record; ${seconds.toFixed(0)} s\n`);
 
   if (only.length === 0 && tests.length === 0 && sample === null && budget === BUDGET) {
@@ -109,6 +109,7 @@ async function main(): Promise<number> {
       seconds: Math.round(seconds),
       total,
       rows,
+      leftOut,
       accepted: survivors.filter((s) => s.reason !== null).length,
       survivors: survivors.filter((s) => s.reason === null).map((s) => `${s.at} ${s.change}`),
     };
