@@ -14,6 +14,8 @@ export interface Completion {
 /** What the VMM is told by an exit. `kind` is from the documented list of the architecture, engine or personality. */
 export interface ExitPayload {
   readonly kind: string;
+  /** Lines for people, where the guest has more to say than the kind tells. */
+  readonly text?: string;
 }
 
 /** When a held plane may go on. */

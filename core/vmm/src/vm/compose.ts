@@ -8,8 +8,9 @@ import type { ResolvedGuest } from '../config/guest-types.ts';
 import { memoryBytesOf } from '../config/sizes.ts';
 import type { ChosenPlugins } from '../plugins/plugin-host.ts';
 
-/** Memory beside that of the guest, for pages that personalities lay over it or keep. */
+/** Memory beside that of the guest, for pages that personalities lay over it or keep: at least so many pages, and so many for each plane of each VP. */
 const OWNED_PAGES = 64;
+const OWNED_PAGES_EACH = 4;
 /** Guest memory above this address continues at 4 GiB: the hole is for devices. @spec SDM 3A §10.4.1 (local APIC page) */
 const LOW_MEMORY_END = 0xc000_0000;
 const HIGH_MEMORY = 0x1_0000_0000;
@@ -94,7 +95,7 @@ export function composeMachine(guest: ResolvedGuest, chosen: ChosenPlugins, chec
     options: {
       maxVps: guest.vps,
       maxPlanes: guest.planes,
-      memoryBytes: bytes + OWNED_PAGES * PAGE_SIZE,
+      memoryBytes: bytes + Math.max(OWNED_PAGES, guest.vps * guest.planes * OWNED_PAGES_EACH) * PAGE_SIZE,
       quantum: guest.quantum,
       seed: guest.seed,
       ticksPerInstruction: guest.ticksPerInstruction,

@@ -70,8 +70,8 @@ export class RunCounts implements TracePort {
   }
   note(context: PlaneContext, name: string, data: PlainState): void {
     const { index } = context.vp;
-    const text = JSON.stringify(data, (_k, v: unknown) => (typeof v === 'bigint' ? `0x${v.toString(16)}` : v));
-    this.#notes.add(`${index} ${context.plane} ${name} ${text}`, { vp: index, plane: context.plane, name, data });
+    const what = identity(data);
+    this.#notes.add(`${index} ${context.plane} ${name} ${JSON.stringify(what)}`, { vp: index, plane: context.plane, name, data: what });
     this.#next?.note(context, name, data);
   }
   entered(context: PlaneContext): void {
@@ -93,3 +93,14 @@ export class RunCounts implements TracePort {
     this.#next?.permission(plane, gpn, count, rights);
   }
 }
+
+/** Keys by which personalities say what a note is about; operands and values would make every note another one. */
+const IDENTITY = ['nr', 'code', 'name', 'to', 'status'] as const;
+
+const identity = (data: PlainState): PlainState => {
+  if (typeof data !== 'object' || data === null) return data;
+  const all = data as Readonly<Record<string, PlainState>>;
+  const named = IDENTITY.filter((key) => Object.hasOwn(all, key));
+  if (named.length > 0) return Object.fromEntries(named.map((key) => [key, all[key]!]));
+  return Object.fromEntries(Object.entries(all).flatMap(([key, v]) => (typeof v === 'object' ? [] : [[key, typeof v === 'bigint' ? `0x${v.toString(16)}` : v]])));
+};

@@ -45,6 +45,8 @@ export class ScriptCpu implements Cpu {
   readonly #runner: StepRunner;
   readonly #records = new X86ExitRecords();
   readonly #programs: (PlaneProgram | null)[] = new Array<PlaneProgram | null>(16).fill(null);
+  /** Where the last step of any plane was not finished: run again at once it finds its registers as its exit left them. */
+  #unfinished: Frame | null = null;
 
   /** @throws {HostError} BadScript when a table does not compile. */
   constructor(machine: Machine, arch: X86Arch, bindings: Readonly<Partial<Record<number, ScriptBinding>>>) {
@@ -81,13 +83,15 @@ export class ScriptCpu implements Cpu {
         if (context.events.wakes()) return this.#records.budget;
         continue;
       }
-      this.#runner.load(context, step);
+      if (this.#unfinished !== frame) this.#runner.load(context, step);
+      this.#unfinished = null;
       vp.retired += step.cost;
       context.retired += step.cost;
       const exit = this.#runner.run(context, step);
       if (exit !== null) {
         program.awaiting = true;
         program.ripAtExit = this.#rip(context);
+        this.#unfinished = frame;
         if (exit.kind === 'halt') {
           this.#runner.retire(context);
         }
@@ -116,7 +120,10 @@ export class ScriptCpu implements Cpu {
       program.awaiting = false;
       const frame = program.top;
       tookFault = fault !== null;
-      if (tookFault || retired) frame.advance(frame.wantsResults ? this.#result(context, frame, fault) : null);
+      if (tookFault || retired) {
+        this.#unfinished = null;
+        frame.advance(frame.wantsResults ? this.#result(context, frame, fault) : null);
+      }
     }
     if (this.#faultIsDue(context)) {
       this.#enterHandler(context, program, this.#takeFault(context).vector, false);
@@ -214,13 +221,14 @@ export class ScriptCpu implements Cpu {
 
   save(): PlainState {
     return this.#programs.map((p) =>
-      p === null ? null : { awaiting: p.awaiting, ripAtExit: p.ripAtExit, failed: p.failed, script: p.maker.script.id, args: p.maker.args, frames: p.frames.map((f) => f.save()) },
+      p === null ? null : { awaiting: p.awaiting, unfinished: p.top === this.#unfinished, ripAtExit: p.ripAtExit, failed: p.failed, script: p.maker.script.id, args: p.maker.args, frames: p.frames.map((f) => f.save()) },
     );
   }
 
   /** @throws {HostError} BadSnapshot when a plane's script is another one or yields other steps. */
   restore(state: PlainState): void {
     const programs = state as readonly (PlainRecord | null)[];
+    this.#unfinished = null;
     for (let plane = 0; plane < this.#programs.length; plane++) {
       const saved = programs[plane] ?? null;
       const now = this.#programs[plane] ?? null;
@@ -238,6 +246,7 @@ export class ScriptCpu implements Cpu {
       fresh.ripAtExit = saved['ripAtExit'] as number;
       fresh.failed = saved['failed'] as string | null;
       this.#programs[plane] = fresh;
+      if (saved['unfinished'] === true) this.#unfinished = fresh.top;
     }
   }
 }

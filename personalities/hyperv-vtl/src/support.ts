@@ -1,0 +1,40 @@
+import { type Call, CALLS, HvCall, HvPartitionPrivilegeMask } from '@vmplanes/abi-hyperv';
+import { hex } from '@vmplanes/binary';
+import type { SupportRow } from '@vmplanes/engine';
+import { bindings } from './calls.ts';
+import { leafSupport } from './cpuid.ts';
+import { msrSupport } from './msrs.ts';
+import { registerSupport } from './registers/table.ts';
+import { servedPrivileges } from './privilege-names.ts';
+
+const row = (kind: string, name: string, code: string, spec: string, why: string | null): SupportRow => ({ kind, name, code, spec, support: why === null ? 'yes' : 'no', ...(why === null ? {} : { note: why }) });
+
+const whyNot = new Map(bindings.flatMap((b) => (b.kind === 'unsupported' ? [[b.call.code, b.reason] as const] : [])));
+/** What a served call leaves out. */
+const limits = new Map<number, string>([
+  [HvCall.InstallIntercept.code, 'I/O ports and ranges of them; other intercepts belong to the parent partition'],
+  [HvCall.RegisterInterceptResult.code, 'CPUID results'],
+  [HvCall.UnregisterInterceptResult.code, 'CPUID results'],
+  [HvCall.AssertVirtualInterrupt.code, 'fixed interrupts and NMIs to one APIC id'],
+  [HvCall.PostMessage.code, 'ports are named in the options'],
+  [HvCall.SignalEvent.code, 'ports are named in the options'],
+  [HvCall.RetargetDeviceInterrupt.code, 'devices are named in the options'],
+  [HvCall.MemoryHeatHint.code, 'hints have no effect; discarding is not offered'],
+  [HvCall.MemoryMappedIoRead.code, 'accesses of 1, 2, 4 and 8 bytes'],
+  [HvCall.MemoryMappedIoWrite.code, 'accesses of 1, 2, 4 and 8 bytes'],
+]);
+const callRow = (call: Call): SupportRow => {
+  const limit = limits.get(call.code);
+  return { ...row('call', call.name, hex(call.code), call.spec, whyNot.get(call.code) ?? null), ...(limit === undefined ? {} : { note: limit }) };
+};
+const granted: readonly string[] = servedPrivileges;
+const bit = (name: keyof typeof HvPartitionPrivilegeMask.fields): string => `bit ${HvPartitionPrivilegeMask.shift[name]}`;
+
+/** The support matrix, printed from the tables that the behaviour is bound to. */
+export const support: readonly SupportRow[] = [
+  ...leafSupport.map(({ leaf, why }) => row('cpuid', leaf.name, hex(leaf.leaf), 'TLFS Feature and Interface Discovery', why)),
+  ...Object.keys(HvPartitionPrivilegeMask.fields).map((name) => row('privilege', name, bit(name as never), HvPartitionPrivilegeMask.spec, granted.includes(name) ? null : 'never granted')),
+  ...CALLS.map(callRow),
+  ...registerSupport,
+  ...msrSupport,
+];
