@@ -9,6 +9,7 @@ const systemTime = 0x4b564d01;
 /** One guest per guest type. */
 export const demos: Readonly<Record<string, Demo>> = {
   example: { file: fileURLToPath(new URL('../../../test/src/example-personality/guest.json', import.meta.url)) },
+  'hyperv-vsm': { file: fileURLToPath(new URL('../../../test/src/hyperv-demo/guest.json', import.meta.url)) },
   'kvm-pv': {
     config: {
       type: 'kvm-pv',

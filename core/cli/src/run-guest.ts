@@ -50,6 +50,7 @@ function summaryText(vm: Vm, result: RunResult, counts: RunCounts, kept: boolean
   if (counts.switches.length > 0) parts.push(tableText(['VP', 'from', 'to', 'reason', 'switches'], counts.switches.map(({ what: s, count }) => [s.vp, nameOf(vm, s.from), nameOf(vm, s.to), s.reason, count])));
   if (counts.notes.length > 0) parts.push(tableText(['VP', 'plane', 'call', 'number and status', 'times'], counts.notes.map(({ what: n, count }) => [n.vp, nameOf(vm, n.plane), n.name, dataText(n.data), count])));
   if (counts.exits.length > 0) parts.push(tableText(['VP', 'plane', 'exit', 'times'], counts.exits.map(({ what: e, count }) => [e.vp, nameOf(vm, e.plane), e.kind, count])));
+  if (result.at?.payload.text !== undefined) parts.push(result.at.payload.text);
   parts.push(...result.failures.map((f) => `expectation missed: ${f}`));
   parts.push(`The guest ${sentences[result.reason]}${where}, at ${ns(result.time)} of virtual time, after ${result.slices} slices and ${switches} switches.`);
   return parts.join('\n\n');

@@ -1,6 +1,8 @@
+import { LAYOUTS as hypervLayouts } from '@vmplanes/abi-hyperv';
 import * as abi from '@vmplanes/abi-kvm-planes';
 import { type Described, referencePage } from '@vmplanes/binary';
-import { HostErrorCode } from '@vmplanes/engine';
+import { HostErrorCode, type PersonalityPlugin } from '@vmplanes/engine';
+import { personality as hypervVtl } from '@vmplanes/personality-hyperv-vtl';
 import { layouts as kvmPvLayouts, personality as kvmPv } from '@vmplanes/personality-kvm-pv';
 import { formatReference } from '@vmplanes/trace';
 import { guestTypes, jsonSchemas, PluginCatalogue, SnapshotHeader } from '@vmplanes/vmm';
@@ -33,14 +35,14 @@ const exitCodesPage = (): string =>
     markdownTable(['error', 'meaning', 'exit code'], Object.entries(HostErrorCode).map(([name, meaning]) => [name, meaning, exitCodes[exitOfError[name as HostErrorCode]].code])),
   );
 
-const supportPage = (plugin: typeof kvmPv): string =>
+const supportPage = (plugin: PersonalityPlugin, layouts: readonly Described[]): string =>
   page(
     `Personality ${plugin.name}`,
     plugin.summary,
     `Options:\n\n\`\`\`json\n${jsonText(plugin.options)}\n\`\`\``,
     markdownTable(['kind', 'name', 'code', 'served', 'specification', 'note'], plugin.support.map((r) => [r.kind, r.name, r.code, r.support, r.spec, r.note ?? ''])),
     '## Layouts',
-    referencePage(kvmPvLayouts).trimEnd(),
+    referencePage(layouts).trimEnd(),
   );
 
 const abiPage = (): string =>
@@ -98,7 +100,8 @@ export async function pages(program: Command): Promise<readonly Page[]> {
     { file: 'guest-types.md', text: await guestTypesPage() },
     { file: 'kvm-planes-abi.md', text: abiPage() },
     { file: 'kvm-planes-diff.md', text: abiDiffPage() },
-    { file: 'personality-kvm-pv.md', text: supportPage(kvmPv) },
+    { file: 'personality-hyperv-vtl.md', text: supportPage(hypervVtl, hypervLayouts) },
+    { file: 'personality-kvm-pv.md', text: supportPage(kvmPv, kvmPvLayouts) },
     { file: 'snapshot-file.md', text: snapshotPage() },
     { file: 'trace-format.md', text: tracePage() },
     ...Object.entries(jsonSchemas()).map(([name, schema]) => ({ file: `${name}.schema.json`, text: `${jsonText(schema)}\n` })),
