@@ -16,6 +16,10 @@ export interface KvmBehaviour extends ProfileRules {
   readonly planeLocksCpuid: boolean;
   /** When the answer to a pending exit is taken from the run page: at the next entry of its plane, or at the next KVM_RUN of the group. */
   readonly completion: 'planeEntry' | 'nextRun';
+  /** Registers of the vCPU that all its planes share, by name or group, besides what KVM_ENABLE_CAP adds. */
+  readonly groupRegisters: readonly string[];
+  /** Whose counters a plane counts into, and what the statistics of the vCPU show: plane 0's own, or the sum over its planes. */
+  readonly statistics: 'ofPlane0' | 'perObject' | 'summed';
   /** What an ioctl on a vCPU fd waits for while KVM_RUN is in progress: the run of its plane, or of any plane of the group. */
   readonly mutex: 'plane' | 'group';
 }
@@ -25,6 +29,9 @@ const rulesOf = (profile: Profile): ProfileRules => {
   if (rules === undefined) throw new HostError('BadConfig', `profile ${profile} names calls without numbers: nothing of it can run`);
   return rules;
 };
+
+/** Once per vCPU wherever planes share anything. @spec LKML 2026-06-08 KVM Planes + SEV-SNP Support 00/60; TLFS §15.11.1 Private State, Shared State */
+const MEMORY_TYPES_AND_MACHINE_CHECKS = ['mtrr', 'mcg'];
 
 /** The drafts that can run. `2024-10` has names only: nothing of it can be called. */
 export const kvmBehaviours: Readonly<Record<Exclude<Profile, '2024-10'>, KvmBehaviour>> = {
@@ -37,6 +44,8 @@ export const kvmBehaviours: Readonly<Record<Exclude<Profile, '2024-10'>, KvmBeha
     marksPlanesEarly: true,
     planeLocksCpuid: true,
     completion: 'planeEntry',
+    groupRegisters: [],
+    statistics: 'ofPlane0',
     mutex: 'plane',
   },
   '2026-06': {
@@ -48,6 +57,8 @@ export const kvmBehaviours: Readonly<Record<Exclude<Profile, '2024-10'>, KvmBeha
     marksPlanesEarly: false,
     planeLocksCpuid: false,
     completion: 'nextRun',
+    groupRegisters: MEMORY_TYPES_AND_MACHINE_CHECKS,
+    statistics: 'perObject',
     mutex: 'group',
   },
   vmplanes: {
@@ -59,6 +70,8 @@ export const kvmBehaviours: Readonly<Record<Exclude<Profile, '2024-10'>, KvmBeha
     marksPlanesEarly: false,
     planeLocksCpuid: true,
     completion: 'nextRun',
+    groupRegisters: MEMORY_TYPES_AND_MACHINE_CHECKS,
+    statistics: 'summed',
     mutex: 'group',
   },
 };

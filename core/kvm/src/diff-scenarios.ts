@@ -2,6 +2,7 @@ import { Capability, IrqRouting, KvmIrqRoutingEntryPlanes, KvmMemoryAttributes, 
 import { ApicReg, ScriptCpu, type Step } from '@vmplanes/x86';
 import { type BuiltVm, type ClientPlan, inside, KvmClient } from './client.ts';
 import type { KvmResult } from './result.ts';
+import { statOf } from './stats.ts';
 import { oneRegs } from './state/misc.ts';
 
 /** A profile that can run. */
@@ -55,6 +56,12 @@ class Trial {
     page.plane = plane;
     if (!this.isKernelScheduled) new DataView(page.bytes.buffer).setUint16(6, request, true);
     return this.c.call(this.fd(0), 'KVM_RUN');
+  }
+  /** Runs a plane whoever schedules: named by userspace, or made the lowest that can run. */
+  inPlane(plane: number): KvmResult {
+    const { vp } = inside(this.built).group;
+    if (this.isKernelScheduled && vp.current !== plane) this.built.vm.machine.policy.switchTo(vp, vp.plane(plane), 'stopped');
+    return this.run(plane, 0);
   }
   get isPlaneEvent(): boolean {
     return new DataView(inside(this.built).page.bytes.buffer).getUint32(8, true) === NUMBERS[this.profile].exitPlaneEvent;
@@ -162,9 +169,26 @@ export const diffScenarios: Readonly<Record<string, DiffScenario>> = {
   },
   Q13: (p) => {
     const t = new Trial(p);
-    t.run(0, 0);
-    const vcpu = okOr(t.c.call(t.fd(0), 'KVM_GET_STATS_FD'));
-    return `KVM_GET_STATS_FD on the vCPU fd ${vcpu}, on the plane vCPU fd ${okOr(t.c.call(t.fd(1), 'KVM_GET_STATS_FD'))}`;
+    // Plane 0 leaves for one port access, plane 1 for two.
+    t.inPlane(0);
+    t.inPlane(1);
+    t.inPlane(1);
+    const read = t.c.system.read(t.c.must(t.c.call(t.fd(0), 'KVM_GET_STATS_FD')));
+    const { counters } = t.built.vm;
+    const own = counters.of(inside(t.built).plane(1));
+    const isShared = counters.of(inside(t.built).plane(0)).io_exits === own.io_exits;
+    return `of 1 exit in plane 0 and 2 in plane 1 the vCPU's statistics show ${'bytes' in read ? statOf(read.bytes, 'io_exits') : read.errno}, plane 1 has ${isShared ? 'none of its own' : `${own.io_exits} of its own`}`;
+  },
+  Q14: (p) => {
+    const t = new Trial(p);
+    t.inPlane(1);
+    t.c.do(t.fd(0), 'KVM_NMI');
+    const pends = (): boolean => t.built.vm.hardware.isNmiPending(inside(t.built).plane(0));
+    t.inPlane(1);
+    if (!pends()) return `an NMI asked of plane 0 while plane 1 is to run: plane ${t.current} runs and takes it`;
+    const waited = t.current;
+    t.inPlane(0);
+    return `an NMI asked of plane 0 while plane 1 is to run: plane ${waited} runs, ${pends() ? 'nobody takes it' : 'plane 0 takes it when it runs'}`;
   },
   Q15: (p) => {
     const fields = Object.entries(LAYOUTS[p].run.fields).filter(([, [at]]) => at >= 2 && at < 8);

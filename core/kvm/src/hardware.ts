@@ -1,6 +1,7 @@
 import { MsrExitReason } from '@vmplanes/abi-kvm-planes';
 import type { Machine, PlaneContext, Vp } from '@vmplanes/engine';
 import { ApicBase, ApicEvent, ApicReg, ApicMode, type CpuFeatures, type CpuidTable, Extra, fromKvmImage, MSR_APIC_BASE, type MsrFilter, toKvmImage, type Translation, type X86Arch } from '@vmplanes/x86';
+import { setReg } from './state/target.ts';
 
 /** The x86 parts of one machine as the facade uses them: local APICs, MSRs, CPUID, page walks. */
 export class KvmHardware {
@@ -55,6 +56,15 @@ export class KvmHardware {
   }
   writeMsr(context: PlaneContext, index: number, value: bigint): boolean {
     return this.arch.registers.writeMsr(context, index, value, true) === 'ok';
+  }
+  /** @param scale - ratio of the plane's counter to machine ticks, 8.32 fixed point; its offset stays. */
+  setTscScale(context: PlaneContext, scale: bigint): void {
+    const apic = this.arch.apicOf(context);
+    apic.timer.settle();
+    setReg(this.machine, context, 'tscScale', scale);
+    // An armed deadline is a value of the counter: it comes earlier or later now.
+    apic.timer.tscChanged();
+    apic.port.changed(apic);
   }
   setMsrFilter(filter: MsrFilter | null): void {
     this.arch.registers.setFilter(filter);

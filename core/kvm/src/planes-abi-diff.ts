@@ -25,6 +25,14 @@ const observed: readonly { readonly id: string; readonly question: string; reado
 
 const questions = [...DISPUTES.map((d) => ({ id: d.id, question: d.question, source: d.sources.join('; '), answers: d.answers })), ...observed.map((o) => ({ ...o, answers: null }))];
 
+/** Why the answers to a dispute are quoted: nothing that a VMM or a guest can see decides it. */
+const quotedBecause: Readonly<Record<string, string>> = {
+  Q3: 'the shape of a structure inside the kernel; no call shows it',
+  Q12: 'the clock pages belong to the guest interface, not to the calls of KVM; the one time base under them is the same in every profile that runs',
+  Q17: 'needs a processor that delivers interrupts by itself',
+  Q19: 'a question about work, not about behaviour',
+};
+
 /**
  * Compares two drafts of KVM planes by trying each of them out: small machines are built and run under both profiles. What cannot be observed
  * from outside, and the draft that only names things, is quoted from the table of disputes.
@@ -33,5 +41,6 @@ export const planesAbiDiff = (a: Profile, b: Profile): readonly PlanesAbiRow[] =
   questions.map(({ id, question, source, answers }) => {
     const scenario = diffScenarios[id];
     const answer = (profile: Profile): string => (scenario && profile !== '2024-10' ? scenario(profile) : (answers?.[profile] ?? `says nothing (${PROFILE_INFO[profile].title})`));
-    return { id, question, a: answer(a), b: answer(b), source, isObserved: scenario !== undefined && a !== '2024-10' && b !== '2024-10' };
+    const asked = scenario === undefined && quotedBecause[id] !== undefined ? `${question} (quoted: ${quotedBecause[id]})` : question;
+    return { id, question: asked, a: answer(a), b: answer(b), source, isObserved: scenario !== undefined && a !== '2024-10' && b !== '2024-10' };
   });

@@ -108,9 +108,13 @@ const runSlice = (vm: KvmVm, vp: Vp, instructions: number, leaves: boolean): Out
   vp.sliceEnd = vp.retired + instructions;
   vp.immediateExit = leaves;
   m.activeVp = vp.index;
-  const outcome = m.runVp(vp);
-  m.activeVp = -1;
-  vp.immediateExit = false;
+  let outcome: Outcome;
+  try {
+    outcome = m.runVp(vp);
+  } finally {
+    m.activeVp = -1;
+    vp.immediateExit = false;
+  }
   m.flushOutbox();
   vm.synchronise(vp);
   return outcome;

@@ -1,7 +1,7 @@
 import type { ContextPort, PlainState, PlaneContext } from '@vmplanes/engine';
 import type { KvmVm } from './vm.ts';
 
-/** Counters of one plane vCPU; those of the group are their sum. */
+/** What is counted. */
 export const counterNames = ['exits', 'io_exits', 'mmio_exits', 'msr_exits', 'halt_exits', 'memory_faults', 'plane_events', 'entries'] as const;
 export type CounterName = (typeof counterNames)[number];
 export type Counters = Record<CounterName, number>;
@@ -10,7 +10,8 @@ export type Counters = Record<CounterName, number>;
 const byKind: Readonly<Record<string, CounterName>> = { io: 'io_exits', mmio: 'mmio_exits', msr: 'msr_exits', halt: 'halt_exits', memoryFault: 'memory_faults' };
 
 /**
- * Counts per plane, where the drafts differ: one set per vCPU that loses the plane, or one per plane object.
+ * Counts exits and entries. The drafts differ in whose counters they are: plane 0's for all planes of a vCPU, one set per plane object of which only plane 0's
+ * can be read, or one per plane with their sum as the vCPU's.
  * @spec LKML 2025-04-01 RFC KVM: VM planes 10/29; LKML 2025-06, S. Christopherson on 10/29
  */
 export class PlaneCounters implements ContextPort {
@@ -23,7 +24,7 @@ export class PlaneCounters implements ContextPort {
   }
 
   #row(context: PlaneContext): Counters {
-    const key = context.vp.index * 16 + context.plane;
+    const key = context.vp.index * 16 + (this.#vm.behaviour.statistics === 'ofPlane0' ? 0 : context.plane);
     let row = this.#rows.get(key);
     if (!row) {
       row = Object.fromEntries(counterNames.map((n) => [n, 0])) as Counters;
@@ -46,15 +47,18 @@ export class PlaneCounters implements ContextPort {
     this.#row(context).plane_events++;
   }
 
-  /** Counters of one plane vCPU, a copy. */
+  /** Counters that a plane vCPU counts into, a copy. */
   of(context: PlaneContext): Readonly<Counters> {
     return { ...this.#row(context) };
   }
 
-  /** Counters of a vCPU id over all its planes. */
+  /** Counters of a vCPU id as its statistics fd shows them. */
   ofGroup(id: number): Readonly<Counters> {
     const sum = Object.fromEntries(counterNames.map((n) => [n, 0])) as Counters;
-    for (const context of this.#vm.groups.get(id)?.vp.planes ?? []) {
+    const first = this.#vm.groups.get(id)?.vp.plane(0);
+    if (!first) return sum;
+    if (this.#vm.behaviour.statistics !== 'summed') return this.of(first);
+    for (const context of first.vp.planes) {
       if (!context) continue;
       const row = this.#row(context);
       for (const n of counterNames) sum[n] += row[n];
@@ -102,4 +106,16 @@ export const encodeStats = (id: string, counters: Readonly<Counters>): Uint8Arra
     view.setBigUint64(dataAt + i * 8, BigInt(counters[name]), true);
   });
   return bytes;
+};
+
+/** One counter out of what a statistics fd gives, by the name in its descriptor; undefined when it has none of it. */
+export const statOf = (bytes: Uint8Array, name: CounterName): number | undefined => {
+  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+  const [descAt, dataAt] = [view.getUint32(16, true), view.getUint32(20, true)];
+  for (let i = 0; i < view.getUint32(8, true); i++) {
+    const at = descAt + i * DESCRIPTOR;
+    const text = String.fromCharCode(...bytes.subarray(at + 16, at + DESCRIPTOR)).replace(/\0.*$/s, '');
+    if (text === name) return Number(view.getBigUint64(dataAt + view.getUint32(at + 8, true), true));
+  }
+  return undefined;
 };

@@ -1,5 +1,5 @@
 import { KvmGuestDebug, type PlaneIoctl } from '@vmplanes/abi-kvm-planes';
-import { ApicEvent } from '@vmplanes/x86';
+import { ApicEvent, X86 } from '@vmplanes/x86';
 import { enableVcpuCap } from './enable-cap.ts';
 import { fail, OK } from './result.ts';
 import { getCpuid2, setCpuid2 } from './state/cpuid.ts';
@@ -11,6 +11,7 @@ import { getMsrs, setMsrs } from './state/msrs.ts';
 import { getDebugregs, getRegs, setDebugregs, setRegs } from './state/regs.ts';
 import { getSregs, getSregs2, setSregs, setSregs2 } from './state/sregs.ts';
 import type { VcpuCall } from './state/target.ts';
+import { getTscKhz, setTscKhz } from './tsc-calls.ts';
 
 /** sizeof(sigset_t) of the kernel. */
 const SIGSET = 8;
@@ -40,7 +41,7 @@ const setGuestDebug: VcpuCall = ({ vm, group, context }, argument) => {
   if (d === null) return fail('EFAULT');
   if (vm.isStateProtected || d.control & ~GUEST_DEBUG_VALID) return fail('EINVAL');
   if (d.control & GUEST_DEBUG_INJECT) {
-    const state = vm.machine.arena.u32[(context.base + EXCEPTION_STATE) >>> 2]!;
+    const state = vm.machine.arena.u32[(context.base + X86['exception.state']) >>> 2]!;
     if (state !== 0) return fail('EBUSY');
     vm.arch.injectFault(context, { code: d.control & INJECT_DB ? 1 : 3, errorCode: null, addressLo: 0, addressHi: 0 });
   }
@@ -48,7 +49,6 @@ const setGuestDebug: VcpuCall = ({ vm, group, context }, argument) => {
   return OK;
 };
 const INJECT_DB = 0x4_0000;
-const EXCEPTION_STATE = 0x700;
 
 /** A non-maskable interrupt for plane 0. @spec Linux Documentation/virt/kvm/api.rst §4.64 */
 const nmi: VcpuCall = ({ vm, context }) => {
@@ -115,6 +115,8 @@ export const vcpuCalls: Readonly<Partial<Record<PlaneIoctl, VcpuCall>>> = {
   KVM_GET_CPUID2: getCpuid2,
   KVM_SET_SIGNAL_MASK: setSignalMask,
   KVM_SET_GUEST_DEBUG: setGuestDebug,
+  KVM_GET_TSC_KHZ: getTscKhz,
+  KVM_SET_TSC_KHZ: setTscKhz,
   KVM_NMI: nmi,
   KVM_SMI: smi,
   KVM_INTERRUPT: interrupt,

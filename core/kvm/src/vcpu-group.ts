@@ -21,6 +21,8 @@ export class VcpuGroup {
   signalMask: bigint | null = null;
   /** Control word of KVM_SET_GUEST_DEBUG. */
   guestDebug = 0;
+  /** TSC frequency of plane 0 in kHz; the other planes keep that of the VM. */
+  tscKhz = 0;
   hasRun = false;
   inRun: RunInProgress | null = null;
   /** Planes whose vCPU was made waiting for its first INIT and has not got it. */
@@ -48,9 +50,9 @@ export class VcpuGroup {
   }
 
   save(): SavedGroup {
-    const { id, signalMask, guestDebug, hasRun, exitPlane, uninitialized, lentReplies } = this;
+    const { id, signalMask, guestDebug, tscKhz, hasRun, exitPlane, uninitialized, lentReplies } = this;
     const inRun = this.inRun === null ? null : { ...this.inRun };
-    return { id, vp: this.vp.index, page: this.page.bytes.slice(), cpuid: this.cpuid.map((e) => ({ ...e })), signalMask, guestDebug, hasRun, inRun, exitPlane, uninitialized, lentReplies };
+    return { id, vp: this.vp.index, page: this.page.bytes.slice(), cpuid: this.cpuid.map((e) => ({ ...e })), signalMask, guestDebug, tscKhz, hasRun, inRun, exitPlane, uninitialized, lentReplies };
   }
 
   restore(s: SavedGroup): void {
@@ -58,6 +60,7 @@ export class VcpuGroup {
     this.cpuid = s.cpuid.map((e) => ({ ...e }));
     this.signalMask = s.signalMask;
     this.guestDebug = s.guestDebug;
+    this.tscKhz = s.tscKhz;
     this.hasRun = s.hasRun;
     this.inRun = s.inRun === null ? null : { ...s.inRun };
     this.exitPlane = s.exitPlane;
@@ -74,6 +77,7 @@ export type SavedGroup = {
   readonly cpuid: readonly { readonly [K in keyof CpuidEntry]: CpuidEntry[K] }[];
   readonly signalMask: bigint | null;
   readonly guestDebug: number;
+  readonly tscKhz: number;
   readonly hasRun: boolean;
   readonly inRun: { readonly thread: number; readonly plane: number } | null;
   readonly exitPlane: number;

@@ -8,6 +8,7 @@ import { createIrqchip, irqLine, setGsiRouting, setMsrFilter, signalMsi } from '
 import { getDirtyLog, resetDirtyRings, setMemoryAttributes, setUserMemoryRegion, setUserMemoryRegion2 } from './memory-calls.ts';
 import { fail, type KvmResult, ret } from './result.ts';
 import type { KvmSystem } from './system.ts';
+import { getVmTscKhz, setVmTscKhz } from './tsc-calls.ts';
 import type { KvmVm } from './vm.ts';
 
 /** What a VM or plane fd serves. */
@@ -36,6 +37,8 @@ export const vmCalls: Readonly<Partial<Record<PlaneIoctl, VmCall>>> = {
   KVM_GET_DIRTY_LOG: ({ vm }, a) => getDirtyLog(vm, a),
   KVM_RESET_DIRTY_RINGS: ({ vm }) => resetDirtyRings(vm),
   KVM_X86_SET_MSR_FILTER: ({ vm }, a) => setMsrFilter(vm, a),
+  KVM_GET_TSC_KHZ: ({ vm }) => getVmTscKhz(vm),
+  KVM_SET_TSC_KHZ: ({ vm }, a) => setVmTscKhz(vm, a),
   KVM_GET_STATS_FD: ({ system, vm }) => {
     const refused = system.refusesFile();
     return refused === null ? ret(system.fds.open(new StatsFile(vm, null))) : fail(refused);

@@ -7,6 +7,7 @@ import { HaltAnswers } from './halt.ts';
 import { KvmHardware } from './hardware.ts';
 import { PlaneCounters } from './stats.ts';
 import { setReg } from './state/target.ts';
+import { tscScaleOf } from './tsc-calls.ts';
 import { type SavedGroup, VcpuGroup } from './vcpu-group.ts';
 import type { VmType } from './vm-type.ts';
 
@@ -63,6 +64,8 @@ export class KvmVm implements Stateful {
   isStateProtected = false;
   /** Held while a plane or a vCPU is made: check and insertion are one step for every other thread. */
   isLocked = false;
+  /** TSC frequency of vCPUs yet to be made, in kHz. */
+  defaultTscKhz: number;
   routing!: GsiRouting;
   readonly counters: PlaneCounters;
   readonly #groups = new Map<number, VcpuGroup>();
@@ -82,8 +85,10 @@ export class KvmVm implements Stateful {
       rule: behaviour.rule,
       options: { maxVps: this.maxVcpus, maxPlanes: this.#machinePlanes, eventCheck: behaviour.exitBeforeBlocking ? 'first' : 'entry', timers: behaviour.timers, ...config.machine },
     });
+    this.defaultTscKhz = this.hostTscKhz;
     this.hardware = new KvmHardware(this.machine, this.arch);
     this.counters = new PlaneCounters(this);
+    this.shareFpu(false);
     this.machine.contextPorts.push(this.counters);
     this.machine.addPersonality(new HaltAnswers(this));
     this.machine.addComponent(this);
@@ -107,6 +112,10 @@ export class KvmVm implements Stateful {
   /** Bits that a plane mask may have; higher ones are ignored. */
   get planeMask(): number {
     return (1 << this.planeCount) - 1;
+  }
+  /** Frequency of machine time in kHz: what an unscaled TSC counts with. */
+  get hostTscKhz(): number {
+    return Math.max(1, Math.round(this.machine.options.ticksPerSecond / 1000));
   }
   get hasKernelApic(): boolean {
     return this.irqchip !== Irqchip.None;
@@ -168,6 +177,8 @@ export class KvmVm implements Stateful {
     const isBsp = group.id === 0;
     const waits = this.hasKernelApic && !isBsp;
     this.hardware.place(context, group.id, isBsp);
+    if (context.plane === 0) group.tscKhz = this.defaultTscKhz;
+    this.hardware.setTscScale(context, tscScaleOf(this.defaultTscKhz, this.hostTscKhz) ?? ONE_TO_ONE);
     this.hardware.setWaitForSipi(context, waits);
     context.activity = waits ? Activity.WaitForSipi : Activity.Running;
     if (waits) group.uninitialized |= context.mask;
@@ -193,7 +204,8 @@ export class KvmVm implements Stateful {
   /** Sets whether all planes share one x87/SSE/AVX image; PKRU stays with each plane. */
   shareFpu(isShared: boolean): void {
     this.caps.planesFpu = isShared;
-    this.machine.setMeaning(plainPlanes, isShared ? { shared: ['fpu'] } : null);
+    const { groupRegisters } = this.behaviour;
+    this.machine.setMeaning(plainPlanes, { shared: isShared ? [...groupRegisters, 'fpu'] : groupRegisters });
   }
 
   // -- time ----------------------------------------------------------------------------------------------------------
@@ -217,9 +229,10 @@ export class KvmVm implements Stateful {
   // -- state ---------------------------------------------------------------------------------------------------------
 
   save(): PlainState {
-    const { caps, irqchip, planes, hasPlanes, isDead, isStateProtected } = this;
+    const { caps, defaultTscKhz, irqchip, planes, hasPlanes, isDead, isStateProtected } = this;
     const saved: SavedVm = {
       caps: { ...caps },
+      defaultTscKhz,
       irqchip,
       planes,
       hasPlanes,
@@ -236,6 +249,7 @@ export class KvmVm implements Stateful {
   restore(state: PlainState): void {
     const s = state as SavedVm;
     Object.assign(this.caps, s.caps);
+    this.defaultTscKhz = s.defaultTscKhz;
     this.irqchip = s.irqchip;
     this.planes = s.planes;
     this.hasPlanes = s.hasPlanes;
@@ -260,6 +274,7 @@ export class KvmVm implements Stateful {
 /** Saved form of the facade's part of a VM; registers, events and memory are in the snapshot of the machine. */
 type SavedVm = {
   readonly caps: VmCaps;
+  readonly defaultTscKhz: number;
   readonly irqchip: Irqchip;
   readonly planes: number;
   readonly hasPlanes: boolean;
@@ -271,6 +286,8 @@ type SavedVm = {
   readonly groups: readonly SavedGroup[];
 };
 
+/** TSC scale of a frequency that the processor cannot scale to. */
+const ONE_TO_ONE = 1n << 32n;
 const PRIVATE = 8n;
 const DIRTY_ENTRY = 16;
 /** Entries kept for what one exit may still write. @spec Linux virt/kvm/dirty_ring.c kvm_dirty_ring_get_rsvd_entries */

@@ -220,8 +220,6 @@ export const notServed: Readonly<Partial<Record<keyof typeof Ioctl, string>>> = 
   KVM_SET_VAPIC_ADDR: 'no TPR patching',
   KVM_X86_SETUP_MCE: 'no machine checks',
   KVM_X86_SET_MCE: 'no machine checks',
-  KVM_SET_TSC_KHZ: 'the TSC ratio is configuration',
-  KVM_GET_TSC_KHZ: 'the TSC ratio is configuration',
   KVM_KVMCLOCK_CTRL: 'kvmclock is a personality\'s',
   KVM_PRE_FAULT_MEMORY: 'frames are made on demand',
   KVM_SET_DEVICE_ATTR: 'no device attributes',

@@ -14,6 +14,16 @@ const expected: Readonly<Record<string, readonly [rfc2025: string, series2026: s
   Q9: ['KVM_CAP_PLANES_FPU 0, enable ok, then 1', 'separate, no capability', 'KVM_CAP_PLANES_FPU 0, enable ok, then 1'],
   Q10: ['causes of the exit: INTERRUPT = 1', 'causes of the exit: CREATE_VCPU = 1', 'causes of the exit: INTERRUPT = 1'],
   Q11: ['a field of kvm_run, KVM_GET_ONE_REG EINVAL', 'no field, KVM_GET_ONE_REG EINVAL', 'a field of kvm_run, KVM_GET_ONE_REG ok'],
+  Q13: [
+    "of 1 exit in plane 0 and 2 in plane 1 the vCPU's statistics show 3, plane 1 has none of its own",
+    "of 1 exit in plane 0 and 2 in plane 1 the vCPU's statistics show 1, plane 1 has 2 of its own",
+    "of 1 exit in plane 0 and 2 in plane 1 the vCPU's statistics show 3, plane 1 has 2 of its own",
+  ],
+  Q14: [
+    'an NMI asked of plane 0 while plane 1 is to run: plane 1 runs, plane 0 takes it when it runs',
+    'an NMI asked of plane 0 while plane 1 is to run: plane 0 runs and takes it',
+    'an NMI asked of plane 0 while plane 1 is to run: plane 1 runs, plane 0 takes it when it runs',
+  ],
   Q16: ['no: it ends in the plane it was given', 'yes: begun in plane 1, ended in plane 0', 'no: it ends in the plane it was given'],
   Q18: [
     'an entry that names plane 1, set on the VM fd: plane 0; KVM_SET_GSI_ROUTING on the plane fd: ENOTTY',
@@ -44,6 +54,11 @@ describe('disputes of KVM planes, side by side', () => {
     const row = first.find((r) => r.id === id)!;
     expect([row.a, row.b, second.find((r) => r.id === id)!.a]).toEqual([rfc, series, ours]);
     expect(row.isObserved).toBe(true);
+  });
+  it('says why it quotes a dispute that no scenario observes', () => {
+    const quoted = first.filter((r) => !r.isObserved);
+    expect(quoted.map((r) => r.id)).toEqual(['Q3', 'Q12', 'Q17', 'Q19']);
+    for (const row of quoted) expect(row.question).toMatch(/ \(quoted: .+\)$/);
   });
   it('quotes what only has names', () => {
     expect(second.every((r) => !r.isObserved && r.b !== '')).toBe(true);

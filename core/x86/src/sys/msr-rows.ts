@@ -54,11 +54,11 @@ function writeTscAdjust({ arena, base, byHost }: MsrAccess, value: bigint): void
 
 /** Most MSRs: a cell, the manual's section, and how a write is checked. */
 const cell = (index: number, name: string, register: RegisterName, spec: string, legalize?: Legalize, rest: Partial<MsrRow> = {}): MsrRow => ({
-  index, name, spec, scope: 'plane', access: 'rw', cell: register, ...(legalize ? { legalize } : {}), ...rest,
+  index, name, spec, access: 'rw', cell: register, ...(legalize ? { legalize } : {}), ...rest,
 });
-const constant = (index: number, name: string, spec: string, value: bigint, rest: Partial<MsrRow> = {}): MsrRow => ({ index, name, spec, scope: 'vm', access: 'ro', read: () => value, ...rest });
+const constant = (index: number, name: string, spec: string, value: bigint, rest: Partial<MsrRow> = {}): MsrRow => ({ index, name, spec, access: 'ro', read: () => value, ...rest });
 
-const mtrr = (index: number, name: string, register: RegisterName, legalize: Legalize): MsrRow => cell(index, name, register, 'SDM 3A §12.11.2', legalize, { scope: 'vp', features: ['mtrr'] });
+const mtrr = (index: number, name: string, register: RegisterName, legalize: Legalize): MsrRow => cell(index, name, register, 'SDM 3A §12.11.2', legalize, { features: ['mtrr'] });
 const fixedMtrrs: readonly (readonly [number, RegisterName])[] = [
   [0x250, 'mtrrFix64k00000'], [0x258, 'mtrrFix16k80000'], [0x259, 'mtrrFix16kA0000'], [0x268, 'mtrrFix4kC0000'], [0x269, 'mtrrFix4kC8000'], [0x26a, 'mtrrFix4kD0000'],
   [0x26b, 'mtrrFix4kD8000'], [0x26c, 'mtrrFix4kE0000'], [0x26d, 'mtrrFix4kE8000'], [0x26e, 'mtrrFix4kF0000'], [0x26f, 'mtrrFix4kF8000'],
@@ -75,12 +75,12 @@ const cetControl: Legalize = (old, value, access) => (value & 0x3c0n || (value &
  * @spec SDM 4 Table 2-2; APM2 Appendix A
  */
 export const msrRows: readonly MsrRow[] = [
-  { index: 0x10, name: 'IA32_TIME_STAMP_COUNTER', spec: 'SDM 3B §18.17', scope: 'plane', access: 'rw', read: readTsc, write: writeTsc },
+  { index: 0x10, name: 'IA32_TIME_STAMP_COUNTER', spec: 'SDM 3B §18.17', access: 'rw', read: readTsc, write: writeTsc },
   constant(0x17, 'IA32_PLATFORM_ID', 'SDM 4 Table 2-2', 0n),
   cell(0x3a, 'IA32_FEATURE_CONTROL', 'featureControl', 'SDM 4 Table 2-2', (old, value, a) => (value & ~7n || (old & 1n && !a.byHost) ? gp0 : { value }), { features: ['vmx'] }),
   cell(0x3b, 'IA32_TSC_ADJUST', 'tscAdjust', 'SDM 3B §18.17.3', undefined, { write: writeTscAdjust, features: ['tscAdjust'] }),
   cell(0x48, 'IA32_SPEC_CTRL', 'specCtrl', 'SDM 4 Table 2-2', within(7n), { features: ['specCtrl', 'ibrs', 'amdStibp', 'amdSsbd'] }),
-  { index: 0x49, name: 'IA32_PRED_CMD', spec: 'SDM 4 Table 2-2', scope: 'plane', access: 'wo', features: ['specCtrl', 'ibpb'], read: () => 0n, legalize: within(1n), write: () => {} },
+  { index: 0x49, name: 'IA32_PRED_CMD', spec: 'SDM 4 Table 2-2', access: 'wo', features: ['specCtrl', 'ibpb'], read: () => 0n, legalize: within(1n), write: () => {} },
   cell(0x8b, 'IA32_BIOS_SIGN_ID', 'patchLevel', 'SDM 3A §10.11.7.1', (old, value, a) => ({ value: a.byHost ? value : old })),
   cell(0x9e, 'IA32_SMBASE', 'smbase', 'SDM 3C §33.11', undefined, { access: 'ro' }),
   constant(0xfe, 'IA32_MTRRCAP', 'SDM 3A §12.11.1', 0x508n, { features: ['mtrr'] }),
@@ -88,8 +88,8 @@ export const msrRows: readonly MsrRow[] = [
   cell(0x174, 'IA32_SYSENTER_CS', 'sysenterCs', 'SDM 2B SYSENTER', undefined, { features: ['sep'] }),
   cell(0x175, 'IA32_SYSENTER_ESP', 'sysenterEsp', 'SDM 2B SYSENTER', sysenterTarget, { features: ['sep'] }),
   cell(0x176, 'IA32_SYSENTER_EIP', 'sysenterEip', 'SDM 2B SYSENTER', sysenterTarget, { features: ['sep'] }),
-  cell(0x179, 'IA32_MCG_CAP', 'mcgCap', 'SDM 3B §16.3.1.1', undefined, { scope: 'vp', access: 'ro' }),
-  cell(0x17a, 'IA32_MCG_STATUS', 'mcgStatus', 'SDM 3B §16.3.1.2', (_old, value, a) => (a.byHost || value === 0n ? { value } : gp0), { scope: 'vp' }),
+  cell(0x179, 'IA32_MCG_CAP', 'mcgCap', 'SDM 3B §16.3.1.1', undefined, { access: 'ro' }),
+  cell(0x17a, 'IA32_MCG_STATUS', 'mcgStatus', 'SDM 3B §16.3.1.2', (_old, value, a) => (a.byHost || value === 0n ? { value } : gp0)),
   cell(0x1a0, 'IA32_MISC_ENABLE', 'miscEnable', 'SDM 4 Table 2-2', (old, value, a) => {
     // Bits 11 and 12 report what is missing.
     const readOnly = 0x1800n;

@@ -142,7 +142,7 @@ describe('MSR rows', () => {
     expect([own.read(guest, 0x4000_0000), own.read(guest, 0x4000_0001)]).toEqual([0n, 'unknown']);
     expect(() => own.claim({ owner: 'x', first: 1, last: 0, ...idle })).toThrow(/ends before/);
     expect(() => new MsrTable([msrRows[0]!, msrRows[0]!])).toThrow(/declared twice/);
-    expect(() => new MsrTable([{ index: 1, name: 'x', spec: '', scope: 'vm', access: 'rw' }])).toThrow(/neither/);
+    expect(() => new MsrTable([{ index: 1, name: 'x', spec: '', access: 'rw' }])).toThrow(/neither/);
   });
 });
 

@@ -16,10 +16,6 @@ export interface MsrAccess {
   readonly machineTicks: bigint;
 }
 
-/** Where the register lives before a guest interface declares more of it shared. */
-export const MsrScope = { plane: 'plane', vp: 'vp', vm: 'vm' } as const;
-export type MsrScope = keyof typeof MsrScope;
-
 /** Why an access failed: no such MSR here, or a value or direction that the MSR refuses. Either is #GP(0) unless an exit is asked for. */
 export const MsrRefusal = { unknown: 'unknown', invalid: 'invalid' } as const;
 export type MsrRefusal = keyof typeof MsrRefusal;
@@ -29,7 +25,6 @@ export interface MsrRow {
   readonly index: number;
   readonly name: string;
   readonly spec: string;
-  readonly scope: MsrScope;
   readonly access: 'rw' | 'ro' | 'wo';
   /** The MSR exists for the guest when the model has any of these. */
   readonly features?: readonly Feature[];
