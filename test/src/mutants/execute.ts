@@ -9,6 +9,8 @@ export interface Step {
   readonly rounds: number;
   /** Numbers of the tests to run; all when null. */
   readonly only: ReadonlySet<number> | null;
+  /** Cases that a property test draws at most. */
+  readonly cases: number;
 }
 /** Runs scripts with one change active until one of them notices it. */
 export interface Job {
@@ -28,9 +30,10 @@ export interface Report {
 const scripts = new Map<string, Script>();
 const modules: Record<string, unknown> = {};
 
-/** Property tests draw the same cases in every run, at most this many, and stop at the first that fails. */
+/** Property tests draw the same cases in every run, not more than their step allows, and stop at the first that fails. */
 const SEED = 20_250_401;
-const CASES = 40;
+const USUAL_CASES = 100;
+let cases = Infinity;
 interface Parameters {
   readonly numRuns?: number;
 }
@@ -43,7 +46,7 @@ const isPropertyTesting = (module: unknown): module is PropertyTesting => typeof
 /** The property testing library as tests shall see it. */
 function withFewCases(library: PropertyTesting): object {
   library.configureGlobal({ seed: SEED, endOnFailure: true });
-  const assert = (property: unknown, parameters?: Parameters): unknown => library.assert(property, { ...parameters, numRuns: Math.min(parameters?.numRuns ?? CASES, CASES) });
+  const assert = (property: unknown, parameters?: Parameters): unknown => library.assert(property, { ...parameters, numRuns: Math.min(parameters?.numRuns ?? USUAL_CASES, cases) });
   return { ...library, assert };
 }
 
@@ -69,7 +72,8 @@ export async function execute(job: Job, onStep: (index: number) => void = () => 
   await load(job.externals);
   const runs: Run[] = [];
   let coverage: Coverage | null = null;
-  for (const [index, { script, rounds, only }] of job.steps.entries()) {
+  for (const [index, { script, rounds, only, cases: most }] of job.steps.entries()) {
+    cases = most;
     onStep(index);
     const program: Program = scriptAt(script).runInThisContext();
     const done = await runProgram(program, { active: job.mutation, rounds, mutations: job.mutations, modules, only });

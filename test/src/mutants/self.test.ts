@@ -95,7 +95,7 @@ describe('a worker process', () => {
   afterAll(() => rmSync(folder, { recursive: true, force: true }));
   const script = (name: string, text: string): Step => {
     writeFileSync(join(folder, name), `const{it,expect}=$m.external.vitest;it('t',async()=>{${text}});`);
-    return { script: join(folder, name), rounds: 10, only: null };
+    return { script: join(folder, name), rounds: 10, only: null, cases: 1 };
   };
 
   it('is ended and started again', async () => {

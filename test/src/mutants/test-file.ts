@@ -4,6 +4,8 @@ import type { Coverage, Run } from './harness.ts';
 export interface TestFile {
   readonly file: string;
   readonly script: string;
+  /** Cases that its property tests draw at most. */
+  readonly cases: number;
   /** Processor time of a run, and time on the clock. */
   readonly milliseconds: number;
   readonly elapsed: number;
@@ -17,7 +19,7 @@ export interface TestFile {
 }
 
 /** Puts together what is known of a test file. */
-export function measured(file: string, script: string, run: Run, coverage: Coverage): TestFile {
+export function measured(file: string, script: string, cases: number, run: Run, coverage: Coverage): TestFile {
   const testsOf = new Map<number, number[]>();
   const costs: number[] = [];
   for (const [index, { reached, milliseconds }] of [...coverage.tests.entries()].filter(([, test]) => test !== undefined)) {
@@ -32,7 +34,7 @@ export function measured(file: string, script: string, run: Run, coverage: Cover
   const { milliseconds, elapsed, loops } = run;
   // Time outside tests is the load of all modules; tests are scaled to the second, warm run.
   const load = Math.max(1, milliseconds - inTests), scale = Math.min(1, milliseconds / (inTests + 1));
-  return { file, script, milliseconds, elapsed, loops, always: new Set(coverage.always), testsOf, costOf: (tests) => load + scale * tests.reduce((sum, test) => sum + (costs[test] ?? 0), 0) };
+  return { file, script, cases, milliseconds, elapsed, loops, always: new Set(coverage.always), testsOf, costOf: (tests) => load + scale * tests.reduce((sum, test) => sum + (costs[test] ?? 0), 0) };
 }
 
 interface Counts {
