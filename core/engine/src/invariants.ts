@@ -73,7 +73,7 @@ export const overslept = (m: Machine): readonly string[] =>
   m.vps.flatMap((vp) => {
     const c = vp.planes[vp.current];
     if (!c || vp.immediateExit || vp.suspended) return [];
-    if (c.activity === Activity.Held) return m.isMet(c, c.wait) ? [`${label(c)} waits for what has come`] : [];
+    if (c.activity === Activity.Held) return m.isMet(c, c.wait) || c.events.resets?.() === true ? [`${label(c)} waits for what has come`] : [];
     if (Math.min(vp.deadline, m.waitDeadline(vp)) !== Number.POSITIVE_INFINITY) return [`VP ${vp.index} sleeps with a timer set`];
     if (vp.runnable & c.mask && c.events.wakes()) return [`${label(c)} sleeps over an event of its own`];
     const asked = vp.pending & vp.asked & ~c.mask;

@@ -18,7 +18,7 @@ import { Arch, type ContextPort, type Cpu, PendingRule, type Personality, plainP
 import { Random } from './random.ts';
 import { RunLoop } from './run.ts';
 import { type SchedulerStop, VpScheduler } from './scheduler.ts';
-import { machineSnapshot, restoreMachine, type Snapshot } from './snapshot.ts';
+import { machineSnapshot, mustBeWhole, restoreMachine, type Snapshot } from './snapshot.ts';
 import type { PlainRecord, PlainState, Stateful } from './state.ts';
 import { copyShared } from './switch.ts';
 import { nanosecondsOf, Timers } from './timers.ts';
@@ -48,6 +48,8 @@ export class Machine extends ObservedEmitter<MachineEvents> {
   time = 0;
   /** VP whose slice is running; -1 between slices. */
   activeVp = -1;
+  /** False from the first change of a restore to its last: when it fails in between, this machine holds parts of two. */
+  isWhole = true;
   meaning: PlaneMeaning = plainPlanes;
   sharing: Sharing;
   readonly #cpus = new Cpus();
@@ -238,8 +240,9 @@ export class Machine extends ObservedEmitter<MachineEvents> {
 
   // -- running -------------------------------------------------------------------------------------------------------
 
-  /** One run of one VP up to the end of its slice; `vp.sliceEnd` bounds it. */
+  /** One run of one VP up to the end of its slice; `vp.sliceEnd` bounds it. @throws {HostError} BadState after a restore that failed half-way. */
   runVp(vp: Vp): Outcome {
+    mustBeWhole(this);
     // Called by the VMM itself rather than by the scheduler: what changed since the last run is the VMM's doing.
     if (this.activeVp < 0) this.checks?.outside();
     return this.#loop.run(vp);
@@ -384,7 +387,7 @@ export class Machine extends ObservedEmitter<MachineEvents> {
   /**
    * Makes this machine equal to the one that was saved. VPs and planes it has not yet are created.
    * @throws {HostError} BadSnapshot: a snapshot of another machine is refused before anything changed; a part that cannot
-   *   take its own state back leaves a machine that must not run.
+   *   take its own state back leaves a machine that refuses to run (BadState).
    */
   restore(snapshot: Snapshot): void {
     restoreMachine(this, snapshot);

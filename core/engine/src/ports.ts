@@ -42,6 +42,8 @@ export interface EventSource {
   deliverable(): boolean;
   /** An event would end this plane's halt or its wait for a start signal. */
   wakes(): boolean;
+  /** A stored event would reset this plane: it ends even a wait for a condition. Without it nothing does. */
+  resets?(): boolean;
   /** Takes what the plane may take now into its context. Called right before each guest entry. */
   enter(): void;
   /** Machine time of the earliest timer, in ticks; Infinity without one. */

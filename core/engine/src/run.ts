@@ -180,7 +180,8 @@ export class RunLoop {
     const m = this.#machine;
     const { vp } = context;
     if (context.activity === Activity.Held) {
-      if (!m.isMet(context, context.wait)) return false;
+      // A reset throws away the instruction that waits: whatever it waits for no longer counts.
+      if (!m.isMet(context, context.wait) && context.events.resets?.() !== true) return false;
       context.wait = null;
     } else if (!context.events.wakes()) {
       return false;

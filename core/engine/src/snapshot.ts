@@ -73,8 +73,14 @@ const saveVp = (m: Machine, vp: Vp): SavedVp => ({
   cpu: m.saveCpu(vp),
 });
 
-/** @throws {HostError} BadState while a VP runs. */
+/** @throws {HostError} BadState after a restore that failed half-way, until one succeeds. */
+export const mustBeWhole = (m: Machine): void => {
+  if (!m.isWhole) throw new HostError('BadState', 'a restore into this machine failed half-way (restore again, or make another machine)');
+};
+
+/** @throws {HostError} BadState while a VP runs, and after a restore that failed half-way. */
 export const machineSnapshot = (m: Machine): Snapshot => {
+  mustBeWhole(m);
   const busy = m.vps.find((vp) => vp.running >= 0);
   if (busy) throw new HostError('BadState', `VP ${busy.index} is running: a snapshot is taken at an event boundary`);
   return {
@@ -179,7 +185,9 @@ const asSnapshotError = (error: unknown): unknown =>
 export const restoreMachine = (m: Machine, s: Snapshot): void => {
   try {
     checkFits(m, s);
+    m.isWhole = false;
     restoreParts(m, s);
+    m.isWhole = true;
   } catch (error) {
     throw asSnapshotError(error);
   }

@@ -4,7 +4,6 @@ import { readFileSync } from 'node:fs';
 import { checkConfig } from './config/check-config.ts';
 import type { CheckedConfig } from './config/guest-config.ts';
 import { composeGuest, createVm, type VmHost } from './create-vm.ts';
-import { reply } from './vm/exits.ts';
 
 /** Reads a trace file. @throws {HostError} BadFile; BadTrace names the line. */
 export function readTrace(path: string): Trace {
@@ -47,7 +46,10 @@ export async function replayTrace(trace: Trace, host: VmHost = {}, all = false):
       configHash,
       applyInput: (name, data, vp) => {
         if (name !== 'reply' || vp === null) throw new HostError('BadTrace', `input '${name}' is not one that this program makes`);
-        reply(machine, vp, asRecord(data));
+        const { plane, reply } = asRecord(data);
+        const context = typeof plane === 'number' ? vp.planes[plane] : undefined;
+        if (!context?.completion) throw new HostError('BadTrace', `a reply to VP ${vp.index} plane ${String(plane)}, which waits for none`);
+        machine.reply(context, asRecord(reply ?? null));
       },
     }).run();
   } finally {

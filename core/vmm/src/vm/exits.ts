@@ -1,4 +1,4 @@
-import type { ExitPayload, Machine, PlainRecord, Vp } from '@vmplanes/engine';
+import type { ExitPayload, PlainRecord } from '@vmplanes/engine';
 
 /** An exit of the guest to the VMM. */
 export interface VmExit {
@@ -25,14 +25,6 @@ const openBus: Readonly<Record<string, PlainRecord>> = {
 
 /** What happens to an exit that no handler wants: accesses to absent devices go on, everything else ends the run. */
 export const withoutHandler = (payload: ExitPayload): ExitAction => (Object.hasOwn(openBus, payload.kind) ? 'continue' : 'stop');
-
-/** Hands a reply to the plane that waits for it. It is input from outside, so the trace has it. */
-export function reply(machine: Machine, vp: Vp, data: PlainRecord): void {
-  const { completion } = vp.context;
-  if (completion === null) return;
-  completion.reply = data;
-  machine.hooks.trace?.input(vp, 'reply', data);
-}
 
 /** The reply of absent hardware to what a plane waits for. */
 export const openBusReply = (payload: ExitPayload): PlainRecord => (Object.hasOwn(openBus, payload.kind) ? openBus[payload.kind]! : {});

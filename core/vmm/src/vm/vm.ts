@@ -1,9 +1,9 @@
-import { type ExitPayload, HostError, type Machine, type MachineEvents, type ObservedEmitter, type PlainRecord } from '@vmplanes/engine';
+import { type ExitPayload, HostError, type Machine, type MachineEvents, type ObservedEmitter, type PlainRecord, type Vp } from '@vmplanes/engine';
 import type { ScriptCpu } from '@vmplanes/x86';
 import type { ResolvedGuest } from '../config/guest-types.ts';
 import type { VmSnapshot } from '../snapshot-file.ts';
 import type { Composed } from './compose.ts';
-import { type ExitAction, type ExitHandler, openBusReply, reply, withoutHandler } from './exits.ts';
+import { type ExitAction, type ExitHandler, openBusReply, withoutHandler } from './exits.ts';
 import { inspectMachine } from './inspect.ts';
 import type { VmTrace } from './vm-trace.ts';
 
@@ -173,7 +173,7 @@ export class Vm {
     const vp = this.machine.vp(index);
     const action: ExitAction = (await onExit?.({ vp: index, plane: vp.current, payload })) ?? withoutHandler(payload);
     if (action === 'stop') return false;
-    reply(this.machine, vp, action === 'continue' ? openBusReply(payload) : action);
+    this.#reply(vp, action === 'continue' ? openBusReply(payload) : action);
     return true;
   }
 
@@ -200,9 +200,13 @@ export class Vm {
     };
   }
 
+  #reply(vp: Vp, data: PlainRecord): void {
+    if (vp.context.completion !== null) this.machine.reply(vp.context, data);
+  }
+
   /** Hands a reply to the plane of a VP that waits for one, outside of an exit handler. */
   reply(vp: number, data: PlainRecord): void {
-    reply(this.machine, this.machine.vp(vp), data);
+    this.#reply(this.machine.vp(vp), data);
   }
 
   /**

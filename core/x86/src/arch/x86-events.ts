@@ -74,6 +74,10 @@ export class X86Events implements EventSource {
     if (this.context.activity === Activity.WaitForSipi) return (this.#pending() & START) !== 0;
     return this.#takeable() !== 0;
   }
+  /** INIT is taken at the next instruction boundary, and a plane that waits is at one. @spec SDM 3A §10.1, §11.4.7.3 */
+  resets(): boolean {
+    return (this.#takeable() & bit(ApicEvent.init)) !== 0;
+  }
 
   enter(): void {
     const set = this.#takeable();
