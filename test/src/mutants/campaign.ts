@@ -48,11 +48,22 @@ const UNCHANGED = 300_000;
 /** Tries changes one at a time against the tests that reach them. */
 export async function campaign(options: Options): Promise<Result> {
   const folder = mkdtempSync(join(tmpdir(), 'vmplanes-mutants-'));
+  const close = (): void => {
+    for (const executor of options.executors) executor.close();
+    rmSync(folder, { recursive: true, force: true });
+  };
+  // A worker in an endless loop would outlive this process.
+  const interrupted = (): never => {
+    close();
+    process.exit(130);
+  };
+  const signals = ['SIGINT', 'SIGTERM'] as const;
+  for (const signal of signals) process.once(signal, interrupted);
   try {
     return await new Campaign(options, folder).run();
   } finally {
-    for (const executor of options.executors) executor.close();
-    rmSync(folder, { recursive: true, force: true });
+    for (const signal of signals) process.off(signal, interrupted);
+    close();
   }
 }
 
