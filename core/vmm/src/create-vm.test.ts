@@ -1,6 +1,6 @@
 import { HostError, Machine, PERSONALITY_API, type PersonalityPlugin } from '@vmplanes/engine';
 import { type Script, type Step, type StepResult, X86 } from '@vmplanes/x86';
-import { parseTrace } from '@vmplanes/trace';
+import { decodePlain, encodePlain, parseTrace, sealRecord } from '@vmplanes/trace';
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -244,6 +244,20 @@ describe('trace', () => {
     expect(report.summary).toMatch(/records checked/);
     expect(report.ok).toBe(true);
     expect((await rerunTrace(trace, { scripts })).rows).toEqual([]);
+  });
+
+  it('names the plane that a reply is for, and is refused when that plane waits for none', async () => {
+    const lines: string[] = [];
+    const vm = await createVm(guest, { scripts, trace: (line) => lines.push(line) });
+    await vm.run();
+    vm.close('finished');
+    const at = lines.findIndex((l) => l.includes('"input"'));
+    const record = parseTrace(lines).records.find((r) => r.k === 'input')!;
+    expect(decodePlain(record.d)).toEqual({ plane: 0, reply: { value: 0xffff_ffff } });
+    for (const data of [{ plane: 1, reply: { value: 1 } }, { value: 1 }]) {
+      const changed = lines.with(at, JSON.stringify(sealRecord({ ...record, d: encodePlain(data) })));
+      await expect(replayTrace(parseTrace(changed))).rejects.toMatchObject({ code: 'BadTrace', message: expect.stringContaining('waits for none') as string });
+    }
   });
 
   it('finds a changed record', async () => {
