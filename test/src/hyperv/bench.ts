@@ -169,9 +169,13 @@ export class Bench {
 
   /** Gives a step to the active VTL and runs until it is done, the VTL was left, or it is held up. */
   issue(step: Step, vp = 0): Issued {
+    return this.attempt(step, vp, PATIENCE);
+  }
+  /** The same with another patience. */
+  attempt(step: Step, vp: number, patience: number): Issued {
     const issued: Issued = { step, vp, vtl: this.active(vp), result: null };
     this.#queues.get(key(vp, issued.vtl))!.push(issued);
-    this.finish(issued);
+    this.finish(issued, patience);
     return issued;
   }
   /** Goes on with a step that was not done. @param patience - ticks after which it is held up. */
