@@ -18,6 +18,7 @@ const addPlain = (hash: StateHash, value: unknown): void => {
   else if (typeof value === 'string') hash.addText(value);
   else if (typeof value === 'bigint') hash.addText(value.toString());
   else if (value === null || value === undefined) hash.add(3);
+  else if (value instanceof Uint32Array || value instanceof BigUint64Array) hash.addWords(new Uint32Array(value.buffer, value.byteOffset, value.byteLength / 4), 0, value.byteLength / 4);
   else if (ArrayBuffer.isView(value)) for (const n of value as Uint8Array) hash.addNumber(n);
   else if (Array.isArray(value)) {
     hash.add(value.length);
