@@ -10,6 +10,9 @@ interface Row {
 /** Who answers an exit: per exit kind a sorted list of key ranges, searched without allocation. */
 export class ClaimTable {
   readonly #rows = new Map<string, Row[]>();
+  /** Derived: the rows of the kind asked for last; most exits follow one of their own kind. */
+  #lastKind = '';
+  #lastRows: readonly Row[] = [];
 
   constructor(readonly exitKinds: readonly string[]) {}
 
@@ -43,12 +46,19 @@ export class ClaimTable {
       changed.set(claim.exit, rows);
     }
     for (const [exit, rows] of changed) this.#rows.set(exit, rows);
+    this.#lastKind = '';
+    this.#lastRows = [];
   }
 
   /** @returns the personality that answers `key` of exit kind `kind`, or null. */
   find(kind: string, key: number): Personality | null {
-    const rows = this.#rows.get(kind);
-    if (rows === undefined) return null;
+    if (kind !== this.#lastKind) {
+      const found = this.#rows.get(kind);
+      if (found === undefined) return null;
+      this.#lastKind = kind;
+      this.#lastRows = found;
+    }
+    const rows = this.#lastRows;
     for (let i = 0; i < rows.length; i++) {
       const row = rows[i]!;
       if (key <= row.to) return key >= row.from ? row.owner : null;

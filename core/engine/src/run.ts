@@ -107,7 +107,7 @@ export class RunLoop {
       }
       if (vp.immediateExit) return Outcome.Interrupted;
       if (vp.suspended) return Outcome.Blocked;
-      if (m.timeOf(vp) >= vp.deadline) m.expireTimers(vp);
+      if (vp.deadline !== Number.POSITIVE_INFINITY && m.timeOf(vp) >= vp.deadline) m.expireTimers(vp);
       contextTurn(m.contextPorts, context);
       const several = (vp.existing & (vp.existing - 1)) !== 0;
       if (several) {

@@ -1,5 +1,5 @@
 import { HvApicAssist, HvVpAssistPage } from '@vmplanes/abi-hyperv';
-import { MAX_PLANES, type PlainRecord, type PlainState, type PlaneContext } from '@vmplanes/engine';
+import { MAX_PLANES, MAX_VPS, type PlainRecord, type PlainState, type PlaneContext } from '@vmplanes/engine';
 import { ApicReg } from '@vmplanes/x86';
 import { isEnabled, pageOf } from './page-register.ts';
 import type { AssistPages, HvContext } from './ports.ts';
@@ -7,13 +7,22 @@ import type { AssistPages, HvContext } from './ports.ts';
 const APIC_ASSIST = HvVpAssistPage.at.apicAssist;
 const NO_EOI_REQUIRED = HvApicAssist.mask.noEoiRequired;
 
-/** What is kept for one VTL of one VP. */
-interface Page {
-  msr: bigint;
+/** Bits of what is kept for one VTL of one VP. */
+const Flag = {
+  /** Derived from the register. */
+  Enabled: 1,
   /** The page was enabled before: its content stays from then on. */
-  wasEnabled: boolean;
+  WasEnabled: 2,
   /** The guest was told that the interrupt in service needs no EOI, and has not answered yet. */
-  offered: boolean;
+  Offered: 4,
+} as const;
+
+/** Saved form for one VTL of one VP. */
+interface SavedPage {
+  readonly at: number;
+  readonly msr: bigint;
+  readonly wasEnabled: boolean;
+  readonly offered: boolean;
 }
 
 /**
@@ -23,91 +32,93 @@ interface Page {
  */
 export class AssistPageChapter implements AssistPages {
   readonly stateName = 'assist';
-  /** By VP index * 16 + VTL. */
-  readonly #pages: Page[] = [];
+  // By VP index * 16 + VTL.
+  readonly #msrs = new BigUint64Array(MAX_VPS * MAX_PLANES);
+  readonly #flags = new Uint8Array(MAX_VPS * MAX_PLANES);
+  /** Derived: byte of the content in the arena, -1 until it was asked for. Float64: the arena may be larger than 2 GiB. */
+  readonly #bytes = new Float64Array(MAX_VPS * MAX_PLANES).fill(-1);
 
   constructor(readonly hv: HvContext) {}
 
-  #page(context: PlaneContext): Page {
-    return (this.#pages[context.vp.index * MAX_PLANES + context.plane] ??= { msr: 0n, wasEnabled: false, offered: false });
-  }
-  /** Byte of the content in the arena, or -1 when memory has no frame left for it. */
-  #content(context: PlaneContext): number {
-    return this.hv.chapters.overlays.frameByte('assist', context.vp.index, context.plane);
+  content(context: PlaneContext): number {
+    const at = context.vp.index * MAX_PLANES + context.plane;
+    const known = this.#bytes[at]!;
+    return known >= 0 ? known : (this.#bytes[at] = this.hv.chapters.overlays.frameByte('assist', context.vp.index, context.plane));
   }
 
   isEnabled(context: PlaneContext): boolean {
-    return isEnabled(this.#page(context).msr);
+    return (this.#flags[context.vp.index * MAX_PLANES + context.plane]! & Flag.Enabled) !== 0;
   }
   msr(context: PlaneContext): bigint {
-    return this.#page(context).msr;
+    return this.#msrs[context.vp.index * MAX_PLANES + context.plane]!;
   }
 
   setMsr(context: PlaneContext, value: bigint): boolean {
     const { overlays } = this.hv.chapters;
-    const page = this.#page(context);
+    const index = context.vp.index * MAX_PLANES + context.plane;
     const enable = isEnabled(value);
     if (!overlays.isInSpace(pageOf(value))) return false;
     const at = overlays.place('assist', context.vp.index, context.plane, enable ? pageOf(value) : null);
     if (enable && at < 0) return false;
-    page.msr = value;
-    if (enable && !page.wasEnabled) {
-      this.hv.machine.arena.u8.fill(0, at, at + 4096);
-      page.wasEnabled = true;
-    }
+    this.#msrs[index] = value;
+    const before = this.#flags[index]!;
+    if (enable && (before & Flag.WasEnabled) === 0) this.hv.machine.arena.u8.fill(0, at, at + 4096);
+    this.#flags[index] = enable ? before | Flag.Enabled | Flag.WasEnabled : before & ~Flag.Enabled;
     return true;
   }
 
   readU32(context: PlaneContext, offset: number): number {
-    const at = this.#content(context);
+    const at = this.content(context);
     return at < 0 ? 0 : this.hv.machine.arena.u32[(at + offset) >>> 2]!;
   }
   writeU32(context: PlaneContext, offset: number, value: number): void {
-    const at = this.#content(context);
+    const at = this.content(context);
     if (at >= 0) this.hv.machine.arena.u32[(at + offset) >>> 2] = value;
   }
   writeBytes(context: PlaneContext, offset: number, bytes: Uint8Array): void {
-    const at = this.#content(context);
+    const at = this.content(context);
     if (at >= 0) this.hv.machine.arena.u8.set(bytes, at + offset);
   }
 
   // -- EOI assist ----------------------------------------------------------------------------------------------------
 
   taken(context: PlaneContext, vector: number): void {
-    const page = this.#pages[context.vp.index * MAX_PLANES + context.plane];
-    if (page === undefined || !isEnabled(page.msr)) return;
+    const index = context.vp.index * MAX_PLANES + context.plane;
+    if ((this.#flags[index]! & Flag.Enabled) === 0) return;
     const apic = this.hv.arch.apicOf(context);
     // A level-triggered interrupt needs the real EOI, and so does one that another waits behind: its end must deliver that one.
-    page.offered = !apic.block.test(ApicReg.tmr, vector) && apic.highestIrr() < 0;
-    this.#setBit(context, page.offered ? NO_EOI_REQUIRED : 0);
+    const offers = !apic.block.test(ApicReg.tmr, vector) && apic.highestIrr() < 0;
+    if (offers) this.#flags[index]! |= Flag.Offered;
+    else this.#flags[index]! &= ~Flag.Offered;
+    this.#setBit(context, offers ? NO_EOI_REQUIRED : 0);
   }
 
   entering(context: PlaneContext): void {
-    const page = this.#pages[context.vp.index * MAX_PLANES + context.plane];
-    if (page === undefined || !page.offered) return;
-    this.#settle(context, page);
-    if (!page.offered || this.hv.arch.apicOf(context).highestIrr() < 0) return;
+    const index = context.vp.index * MAX_PLANES + context.plane;
+    if ((this.#flags[index]! & Flag.Offered) === 0) return;
+    this.#settle(context, index);
+    if ((this.#flags[index]! & Flag.Offered) === 0 || this.hv.arch.apicOf(context).highestIrr() < 0) return;
     // Something arrived since: the guest must say when it is done.
-    page.offered = false;
+    this.#flags[index]! &= ~Flag.Offered;
     this.#setBit(context, 0);
   }
 
   left(context: PlaneContext): void {
-    const page = this.#pages[context.vp.index * MAX_PLANES + context.plane];
-    if (page !== undefined && page.offered) this.#settle(context, page);
+    const index = context.vp.index * MAX_PLANES + context.plane;
+    if ((this.#flags[index]! & Flag.Offered) !== 0) this.#settle(context, index);
   }
 
   /** A bit that the guest cleared is its EOI. */
-  #settle(context: PlaneContext, page: Page): void {
+  #settle(context: PlaneContext, index: number): void {
     if ((this.readU32(context, APIC_ASSIST) & NO_EOI_REQUIRED) !== 0) return;
-    page.offered = false;
+    this.#flags[index]! &= ~Flag.Offered;
     this.hv.arch.apicOf(context).eoi();
   }
 
   ended(context: PlaneContext): void {
-    const page = this.#pages[context.vp.index * MAX_PLANES + context.plane];
-    if (page === undefined || !page.offered) return;
-    page.offered = false;
+    const index = context.vp.index * MAX_PLANES + context.plane;
+    if ((this.#flags[index]! & Flag.Offered) === 0) return;
+    this.#flags[index]! &= ~Flag.Offered;
     // An EOI by the register. Unless the guest had answered the offer before: then this EOI means the interrupt below.
     if ((this.readU32(context, APIC_ASSIST) & NO_EOI_REQUIRED) === 0) this.hv.arch.apicOf(context).eoi();
     else this.#setBit(context, 0);
@@ -120,13 +131,23 @@ export class AssistPageChapter implements AssistPages {
   // -- state -----------------------------------------------------------------------------------------------------------
 
   reset(): void {
-    this.#pages.length = 0;
+    this.#msrs.fill(0n);
+    this.#flags.fill(0);
+    this.#bytes.fill(-1);
   }
   save(): PlainState {
-    return { pages: this.#pages.flatMap((page, at) => [{ at, ...page }]) };
+    const pages: SavedPage[] = [];
+    this.#flags.forEach((flags, at) => {
+      const msr = this.#msrs[at]!;
+      if (flags !== 0 || msr !== 0n) pages.push({ at, msr, wasEnabled: (flags & Flag.WasEnabled) !== 0, offered: (flags & Flag.Offered) !== 0 });
+    });
+    return { pages: pages.map((page) => ({ ...page })) };
   }
   restore(state: PlainState): void {
-    this.#pages.length = 0;
-    for (const { at, msr, wasEnabled, offered } of (state as PlainRecord)['pages'] as readonly (Page & { readonly at: number })[]) this.#pages[at] = { msr, wasEnabled, offered };
+    this.reset();
+    for (const { at, msr, wasEnabled, offered } of (state as PlainRecord)['pages'] as readonly (SavedPage & PlainRecord)[]) {
+      this.#msrs[at] = msr;
+      this.#flags[at] = (isEnabled(msr) ? Flag.Enabled : 0) | (wasEnabled ? Flag.WasEnabled : 0) | (offered ? Flag.Offered : 0);
+    }
   }
 }

@@ -1,9 +1,10 @@
 import { type HvCall, HvStatus } from '@vmplanes/abi-hyperv';
+import type { Machine, Vp } from '@vmplanes/engine';
 import { DeliveryMode, encodeMessage } from '@vmplanes/x86';
 import type { SimpleHandler } from './dispatcher/bind.ts';
 import type { CallFrame } from './dispatcher/call-frame.ts';
 import { inputVtl, NO_VTL } from './input-vtl.ts';
-import { isTarget, targetMask, targetSet } from './vp-set.ts';
+import { targetMask, targetSet } from './vp-set.ts';
 
 const { Success, InvalidParameter, AccessDenied, InvalidVtlState } = HvStatus;
 /** Vectors below are not for interrupts. @spec SDM 3A §10.5.2 */
@@ -26,13 +27,28 @@ const checkedVtl = (call: CallFrame, { vector, targetVtl, flags }: IpiInput): nu
   return vtl > call.vtl && !call.hv.options.allowUpwardIpi ? -AccessDenied : vtl;
 };
 
+const lowestBit = (bits: number): number => 31 - Math.clz32(bits & -bits);
+
+/** @param bits - VPs from `first` on. @returns whether all of them have the VTL. */
+const haveAll = (vps: readonly Vp[], bits: number, first: number, vtl: number): boolean => {
+  for (let rest = bits; rest !== 0; rest &= rest - 1) if (!vps[first + lowestBit(rest)]!.planes[vtl]) return false;
+  return true;
+};
+
+/** @param bits - VPs from `first` on. */
+const sendAll = (machine: Machine, bits: number, first: number, vtl: number, message: number): void => {
+  for (let rest = bits; rest !== 0; rest &= rest - 1) machine.send(first + lowestBit(rest), vtl, message, 0);
+};
+
 /** Sends to all targets or to none. */
 const send = (call: CallFrame, vtl: number, vector: number): number => {
   const { machine } = call.hv;
   const { vps } = machine;
-  for (let i = 0; i < vps.length; i++) if (isTarget(call, i) && !vps[i]!.planes[vtl]) return InvalidVtlState;
+  const { targetsLo, targetsHi } = call;
+  if (!haveAll(vps, targetsLo, 0, vtl) || !haveAll(vps, targetsHi, 32, vtl)) return InvalidVtlState;
   const message = encodeMessage(DeliveryMode.fixed, vector, true, false);
-  for (let i = 0; i < vps.length; i++) if (isTarget(call, i)) machine.send(i, vtl, message, 0);
+  sendAll(machine, targetsLo, 0, vtl, message);
+  sendAll(machine, targetsHi, 32, vtl, message);
   return Success;
 };
 

@@ -1,5 +1,5 @@
 import { HvDeliverabilityNotificationsRegister, HvStatus, HvX64PendingEventType, HvX64PendingInterruptionType } from '@vmplanes/abi-hyperv';
-import { Activity, type Fault, MAX_PLANES, type PlainRecord, type PlainState, type PlaneContext } from '@vmplanes/engine';
+import { Activity, type Fault, MAX_PLANES, MAX_VPS, type PlainRecord, type PlainState, type PlaneContext } from '@vmplanes/engine';
 import { X86 } from '@vmplanes/x86';
 import { combinedFault } from './double-fault.ts';
 import type { HvContext, PendingEvents } from './ports.ts';
@@ -50,12 +50,16 @@ export class PendingEventChapter implements PendingEvents {
   readonly stateName = 'events';
   /** By VP index * 16 + VTL. */
   readonly #slots: (Slot | undefined)[] = [];
+  /** Derived: 1 where something was ever left or asked for, for the tests in every turn. */
+  readonly #used = new Uint8Array(MAX_VPS * MAX_PLANES);
   readonly #fault = { code: 0, errorCode: null as number | null, addressLo: 0, addressHi: 0 };
 
   constructor(readonly hv: HvContext) {}
 
   #slot({ vp, plane }: PlaneContext): Slot {
-    return (this.#slots[vp.index * MAX_PLANES + plane] ??= { event: 0n, second: 0n, notifications: 0n, by: 0, ready: 0 });
+    const at = vp.index * MAX_PLANES + plane;
+    this.#used[at] = 1;
+    return (this.#slots[at] ??= { event: 0n, second: 0n, notifications: 0n, by: 0, ready: 0 });
   }
 
   read(context: PlaneContext, half: 0 | 1): bigint {
@@ -86,7 +90,9 @@ export class PendingEventChapter implements PendingEvents {
   // -- delivery --------------------------------------------------------------------------------------------------------
 
   entering(context: PlaneContext): void {
-    const slot = this.#slots[context.vp.index * MAX_PLANES + context.plane];
+    const at = context.vp.index * MAX_PLANES + context.plane;
+    if (this.#used[at] === 0) return;
+    const slot = this.#slots[at];
     if (slot === undefined || (slot.event & PENDING) === 0n) return;
     const { event } = slot;
     if (typeOf(event) === HvX64PendingEventType.ExternalInterrupt) {
@@ -147,7 +153,9 @@ export class PendingEventChapter implements PendingEvents {
 
   /** One message for each kind that came true; what was told is not asked any more. */
   evaluate(context: PlaneContext): void {
-    const slot = this.#slots[context.vp.index * MAX_PLANES + context.plane];
+    const at = context.vp.index * MAX_PLANES + context.plane;
+    if (this.#used[at] === 0) return;
+    const slot = this.#slots[at];
     if (slot === undefined || (slot.notifications === 0n && slot.ready === 0)) return;
     const { intercepts } = this.hv.chapters;
     const { messages } = intercepts;
@@ -171,12 +179,16 @@ export class PendingEventChapter implements PendingEvents {
 
   reset(): void {
     this.#slots.length = 0;
+    this.#used.fill(0);
   }
   save(): PlainState {
     return { slots: this.#slots.flatMap((slot, at) => (slot === undefined ? [] : [{ at, ...slot }])) };
   }
   restore(state: PlainState): void {
-    this.#slots.length = 0;
-    for (const { at, event, second, notifications, by, ready } of (state as PlainRecord)['slots'] as readonly (Slot & { readonly at: number })[]) this.#slots[at] = { event, second, notifications, by, ready };
+    this.reset();
+    for (const { at, event, second, notifications, by, ready } of (state as PlainRecord)['slots'] as readonly (Slot & { readonly at: number })[]) {
+      this.#slots[at] = { event, second, notifications, by, ready };
+      this.#used[at] = 1;
+    }
   }
 }

@@ -228,6 +228,8 @@ export interface AssistPages extends Chapter {
   msr(context: PlaneContext): bigint;
   /** @returns false when the value is #GP. */
   setMsr(context: PlaneContext, value: bigint): boolean;
+  /** Byte offset of the content in the arena, whether or not the page is enabled; -1 when memory has no frame left for it. */
+  content(context: PlaneContext): number;
   readU32(context: PlaneContext, offset: number): number;
   writeU32(context: PlaneContext, offset: number, value: number): void;
   writeBytes(context: PlaneContext, offset: number, bytes: Uint8Array): void;

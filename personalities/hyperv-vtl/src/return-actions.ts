@@ -14,6 +14,10 @@ const SIGNAL_EVENT = Number(HvVpAssistPageActionType.SignalEvent);
  */
 export const runReturnActions = (hv: HvContext, context: PlaneContext): void => {
   const { assist, synic } = hv.chapters;
+  const content = assist.content(context);
+  const first = (content + ACTIONS) >>> 2;
+  const { u32 } = hv.machine.arena;
+  if (content < 0 || (u32[first]! | u32[first + 1]!) === 0) return;
   for (let entry = 0; entry < ENTRIES; entry++) {
     const offset = ACTIONS + entry * ENTRY;
     const type = assist.readU32(context, offset + at.actionType);

@@ -70,17 +70,17 @@ export class SwitchingChapter implements Switching {
 
   /** Registers that the returning VTL left for the lower one. They are shared: the switch takes them along. */
   #restoreRegisters(context: PlaneContext): void {
-    const { assist } = this.hv.chapters;
+    const content = this.hv.chapters.assist.content(context);
     const { u32 } = this.hv.machine.arena;
     const word = context.base >>> 2;
-    const rax = assist.readU32(context, RETURN_RAX);
-    const raxHigh = assist.readU32(context, RETURN_RAX + 4);
-    const rcx = assist.readU32(context, RETURN_RCX);
+    const rax = u32[(content + RETURN_RAX) >>> 2]!;
+    const raxHigh = u32[(content + RETURN_RAX + 4) >>> 2]!;
+    const rcx = u32[(content + RETURN_RCX) >>> 2]!;
     u32[word + RAX] = rax;
     if (runs64Bit(this.hv.machine.arena, context)) {
       u32[word + RAX + 1] = raxHigh;
       u32[word + RCX] = rcx;
-      u32[word + RCX + 1] = assist.readU32(context, RETURN_RCX + 4);
+      u32[word + RCX + 1] = u32[(content + RETURN_RCX + 4) >>> 2]!;
       return;
     }
     u32[word + RAX + 1] = u32[word + RCX + 1] = u32[word + RDX + 1] = 0;
@@ -89,15 +89,14 @@ export class SwitchingChapter implements Switching {
   }
 
   /** So that a VTL that leaves the fields alone and returns gives the lower VTL its registers back. */
-  #prefillRegisters(context: PlaneContext): void {
-    const { assist } = this.hv.chapters;
+  #prefillRegisters(context: PlaneContext, content: number): void {
     const { u32 } = this.hv.machine.arena;
     const word = context.base >>> 2;
     const wide = runs64Bit(this.hv.machine.arena, context);
-    assist.writeU32(context, RETURN_RAX, u32[word + RAX]!);
-    assist.writeU32(context, RETURN_RAX + 4, u32[word + (wide ? RAX + 1 : RCX)]!);
-    assist.writeU32(context, RETURN_RCX, u32[word + (wide ? RCX : RDX)]!);
-    assist.writeU32(context, RETURN_RCX + 4, wide ? u32[word + RCX + 1]! : 0);
+    u32[(content + RETURN_RAX) >>> 2] = u32[word + RAX]!;
+    u32[(content + RETURN_RAX + 4) >>> 2] = u32[word + (wide ? RAX + 1 : RCX)]!;
+    u32[(content + RETURN_RCX) >>> 2] = u32[word + (wide ? RCX : RDX)]!;
+    u32[(content + RETURN_RCX + 4) >>> 2] = wide ? u32[word + RCX + 1]! : 0;
   }
 
   switched(from: PlaneContext, to: PlaneContext, reason: string): void {
@@ -108,8 +107,10 @@ export class SwitchingChapter implements Switching {
       return;
     }
     if (assist.isEnabled(to)) {
-      assist.writeU32(to, ENTRY_REASON, reasonOf(reason));
-      if (this.hv.options.prefillReturn) this.#prefillRegisters(to);
+      // An enabled page has its frame.
+      const content = assist.content(to);
+      this.hv.machine.arena.u32[(content + ENTRY_REASON) >>> 2] = reasonOf(reason);
+      if (this.hv.options.prefillReturn) this.#prefillRegisters(to, content);
     }
     vina.entered(to);
     intercepts.entered(to);

@@ -13,6 +13,8 @@ export class TlbLocks {
   readonly #machine: Machine;
   /** Set of holding VPs as two words, by (VP, lower VTL, holding VTL). */
   readonly #holders: Uint32Array;
+  /** Derived: there may be a lock; false means that there is none, for the test in every return. */
+  #any = false;
 
   constructor(machine: Machine) {
     this.#machine = machine;
@@ -25,6 +27,7 @@ export class TlbLocks {
 
   /** @param vp - whose translations. @param by - VTL of VP `holder` that holds it. */
   lock(vp: number, vtl: number, holder: number, by: number): void {
+    this.#any = true;
     this.#holders[this.#at(vp, vtl, by) + (holder >>> 5)]! |= 1 << (holder & 31);
   }
 
@@ -37,6 +40,7 @@ export class TlbLocks {
 
   /** VTL `by` of VP `holder` returns. */
   releaseAll(holder: number, by: number): void {
+    if (!this.#any) return;
     const bit = 1 << (holder & 31);
     for (let vp = 0; vp < this.#machine.vps.length; vp++) {
       for (let vtl = 0; vtl < by; vtl++) {
@@ -46,6 +50,7 @@ export class TlbLocks {
         this.#settle(vp, vtl);
       }
     }
+    this.#any = this.#holders.some((word) => word !== 0);
   }
 
   /** Tells those who wait when no lock is left. */
@@ -73,6 +78,7 @@ export class TlbLocks {
   /** Everything is unlocked and nobody waits. */
   reset(): void {
     this.#holders.fill(0);
+    this.#any = false;
     for (let vp = 0; vp < this.#machine.vps.length; vp++) for (let vtl = 0; vtl < VTLS; vtl++) this.#machine.release(tlbLockKey(vp, vtl));
   }
   save(): PlainState {
@@ -80,5 +86,6 @@ export class TlbLocks {
   }
   restore(state: PlainState): void {
     this.#holders.set(state as Uint32Array);
+    this.#any = this.#holders.some((word) => word !== 0);
   }
 }

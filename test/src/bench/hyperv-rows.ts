@@ -57,21 +57,37 @@ export const hypervRig = (): { readonly machine: Machine; readonly vp: Vp; reado
   return { machine, vp: machine.vp(0), hv };
 };
 
-/** Runs one call over and over. @param input - words of its block in memory; empty for one in registers. */
-const calls = (operations: number, registers: Partial<Record<RegisterName, bigint>>, input: readonly bigint[] = []): number => {
+/** A machine whose guest does one thing without end. */
+export interface HypervGuest {
+  readonly machine: Machine;
+  readonly vp: Vp;
+}
+
+/** Lets a guest issue `n` calls, or switches. */
+export const runGuest = ({ machine, vp }: HypervGuest, n: number): void => {
+  vp.sliceEnd = vp.retired + n;
+  machine.runVp(vp);
+};
+
+/** Time of one operation of a guest. @param exits - of one operation. */
+const timeOfGuest = (operations: number, guest: HypervGuest, exits = 1): number => sample(operations, (n) => runGuest(guest, exits * n));
+
+/** A guest that issues one call over and over. @param input - words of its block in memory; empty for one in registers. */
+const callingGuest = (registers: Partial<Record<RegisterName, bigint>>, input: readonly bigint[] = []): HypervGuest => {
   const { machine, vp } = hypervRig();
   const { access, subjects } = machine.memory;
   input.forEach((word, i) => access.writeU64(subjects[0]!.host, INPUT + 8 * i, Number(word & 0xffff_ffffn), Number(word >> 32n)));
   for (const [name, value] of Object.entries(registers)) writeRegister(machine.arena, vp.context.base, name as RegisterName, value);
-  return sample(operations, (n) => {
-    vp.sliceEnd = vp.retired + n;
-    machine.runVp(vp);
-  });
+  return { machine, vp };
 };
+
+/** A guest that issues a cluster IPI to nobody. @param slow - with its parameters in memory. */
+export const simpleCallGuest = (slow: boolean): HypervGuest =>
+  slow ? callingGuest({ rcx: CALL.clusterIpi, rdx: BigInt(INPUT) }, [0x40n, 0n]) : callingGuest({ rcx: CALL.clusterIpi | FAST, rdx: 0x40n, r8: 0n });
 
 const flushList = (elements: number): number => {
   const list = Array.from({ length: elements }, (_, i) => BigInt(i) << 12n);
-  return calls(elements > 1 ? 1_000 : 20_000, { rcx: CALL.flushList | count(elements), rdx: BigInt(INPUT) }, [0n, 0n, 1n, ...list]);
+  return timeOfGuest(elements > 1 ? 1_000 : 20_000, callingGuest({ rcx: CALL.flushList | count(elements), rdx: BigInt(INPUT) }, [0n, 0n, 1n, ...list]));
 };
 
 /** VTL0 calls VTL1, which returns: registers are set as the stubs of the hypercall page do. */
@@ -91,16 +107,14 @@ class SwitchingCpu extends RepeatingCpu {
   }
 }
 
-const roundTrip = (): number => {
+/** A guest of which VTL0 and VTL1 call each other, with an assist page. */
+export const switchingGuest = (): HypervGuest => {
   const { machine, vp, hv } = hypervRig();
   hv.chapters.hypercalls.setGuestOsId(1, 1n);
   hv.chapters.hypercalls.setHypercallMsr(1, 0x3_1001n);
   hv.chapters.assist.setMsr(vp.plane(1), 0x3_2001n);
   machine.setCpu(vp, new SwitchingCpu(machine));
-  return sample(20_000, (n) => {
-    vp.sliceEnd = vp.retired + 2 * n;
-    machine.runVp(vp);
-  });
+  return { machine, vp };
 };
 
 const PAGE = 0x20;
@@ -139,19 +153,16 @@ const intercepts = (): number => {
   writeRegister(machine.arena, vtl1.base, 'rflags', 0x202n);
   hv.chapters.protections.modify(1, PAGE, 0);
   machine.setCpu(vp, new RefusedCpu(machine));
-  return sample(10_000, (n) => {
-    vp.sliceEnd = vp.retired + 2 * n;
-    machine.runVp(vp);
-  });
+  return timeOfGuest(10_000, { machine, vp }, 2);
 };
 
 /** The rows of the hypercall interface. */
 export const hypervRows: readonly BenchRow[] = [
-  { id: 'hyperv.call.fast', about: 'a simple hypercall in two registers: a cluster IPI to nobody', run: () => calls(50_000, { rcx: CALL.clusterIpi | FAST, rdx: 0x40n, r8: 0n }) },
-  { id: 'hyperv.call.slow', about: 'the same with its parameters in memory', run: () => calls(50_000, { rcx: CALL.clusterIpi, rdx: BigInt(INPUT) }, [0x40n, 0n]) },
+  { id: 'hyperv.call.fast', about: 'a simple hypercall in two registers: a cluster IPI to nobody', run: () => timeOfGuest(50_000, simpleCallGuest(false)) },
+  { id: 'hyperv.call.slow', about: 'the same with its parameters in memory', run: () => timeOfGuest(50_000, simpleCallGuest(true)) },
   { id: 'hyperv.rep.1', about: 'a rep hypercall with one element: flush one range', run: () => flushList(1) },
   { id: 'hyperv.rep.500', about: 'the same with 500 elements', run: () => flushList(500) },
-  { id: 'hyperv.vtl.roundtrip', about: 'VTL call and return, with an assist page', run: roundTrip },
+  { id: 'hyperv.vtl.roundtrip', about: 'VTL call and return, with an assist page', run: () => timeOfGuest(20_000, switchingGuest(), 2) },
   { id: 'hyperv.intercept', about: 'a refused access: message to VTL1, its entry and return', run: intercepts },
-  { id: 'hyperv.ipi', about: 'a cluster IPI to another VP', run: () => calls(50_000, { rcx: CALL.clusterIpi | FAST, rdx: 0x40n, r8: 2n }) },
+  { id: 'hyperv.ipi', about: 'a cluster IPI to another VP', run: () => timeOfGuest(50_000, callingGuest({ rcx: CALL.clusterIpi | FAST, rdx: 0x40n, r8: 2n })) },
 ];

@@ -90,8 +90,10 @@ export class ApicBlock {
 
   /** Highest set bit of a 256-bit register, or -1. */
   highest(register: number): number {
+    const { u32 } = this.arena;
+    const first = (this.at + register) >>> 2;
     for (let word = 7; word >= 0; word--) {
-      const bits = this.get(register + word * 16);
+      const bits = u32[first + word * 4]!;
       if (bits !== 0) return word * 32 + 31 - Math.clz32(bits);
     }
     return -1;

@@ -28,6 +28,9 @@ export interface LocalApicPort {
   readonly eoiBroadcast: ((apic: LocalApic, vector: number) => void) | null;
 }
 
+/** Flags of which each can make an event besides vectors deliverable, or keep vectors from being so. */
+const ANY_LATCH = ApicFlag.nmi | ApicFlag.smi | ApicFlag.init | ApicFlag.sipi | ApicFlag.extInt | ApicFlag.waitForSipi | ApicFlag.lint0 | ApicFlag.lint1;
+
 /** Saved form of one local APIC: its whole block. */
 export interface LocalApicState {
   readonly version: 1;
@@ -91,7 +94,8 @@ export class LocalApic {
 
   /** State of the enable bit of SVR, in an APIC that IA32_APIC_BASE enables. */
   get isSoftwareEnabled(): boolean {
-    return this.isHardwareEnabled && (this.block.get(ApicReg.svr) & Svr.enabled) !== 0;
+    const { block } = this;
+    return (block.get(ApicReg.svr) & Svr.enabled) !== 0 && (block.get(Extra.baseLow) & ApicBase.enabled) !== 0;
   }
 
   get isBootProcessor(): boolean {
@@ -301,6 +305,8 @@ export class LocalApic {
    */
   deliverable(): number {
     const { block } = this;
+    // Nothing but vectors: the usual case by far.
+    if (!block.has(ANY_LATCH)) return this.deliverableVector() >= 0 ? 1 << ApicEvent.interrupt : 0;
     let set = block.has(ApicFlag.init) ? 1 << ApicEvent.init : 0;
     if (block.has(ApicFlag.sipi)) set |= 1 << ApicEvent.sipi;
     if (block.has(ApicFlag.waitForSipi)) return set;

@@ -46,6 +46,7 @@ export class X86Events implements EventSource {
    */
   #pending(): number {
     let set = this.apic.deliverable() & ~bit(ApicEvent.smi);
+    if (set === 0) return 0;
     if (this.external.acknowledge === null) set &= ~bit(ApicEvent.extInt);
     if (this.#cell(X86['nmi.blocked']) !== 0) set &= ~bit(ApicEvent.nmi);
     return set;
@@ -54,6 +55,7 @@ export class X86Events implements EventSource {
   /** Event classes that the plane would take at its next entry. */
   #takeable(): number {
     let set = this.#pending();
+    if (set === 0) return 0;
     const shadow = this.#cell(X86.interruptShadow);
     if (shadow !== 0 || (this.#cell(X86.rflags) & IF) === 0 || this.#cell(X86['interrupt.injected']) !== 0) set &= ~MASKABLE;
     // An NMI waits for the instruction behind MOV SS.

@@ -4,9 +4,9 @@ import type { CallFrame } from './call-frame.ts';
 /** Where the operands of a call are, and where its result goes: registers, or a page shared with the host. */
 export interface CallIo {
   /** Bytes of parameters that this form carries in registers; 0 where there is no such form. */
-  readonly fastBytes: (call: CallFrame) => number;
+  fastBytes(call: CallFrame): number;
   /** Bytes of output, counted from the start of the parameters, that registers can carry. */
-  readonly fastOutputBytes: (call: CallFrame) => number;
+  fastOutputBytes(call: CallFrame): number;
   /** VTL call and return can be made here. */
   readonly switches: boolean;
   /** An access that is refused is told as an intercept or an exit; otherwise by a status. */

@@ -13,6 +13,8 @@ import { noteCall } from './trace-call.ts';
 const INVALID_OPCODE = 6;
 const VTL_CALL = 0x11;
 const VTL_RETURN = 0x12;
+/** Calls with a code below have their place in an array. */
+const DIRECT_CODES = 0x200;
 
 /** Virtual nanoseconds that one element of a rep call takes. */
 const ELEMENT_NANOSECONDS = 100;
@@ -28,7 +30,8 @@ interface CallViews {
 /** What the rules ask of a bound call. */
 interface Entry {
   readonly binding: Binding;
-  readonly needs: PrivilegeWords;
+  /** The partition has the privileges that the call needs. */
+  readonly isAllowed: boolean;
   readonly call: ParameterCall;
   readonly headerBytes: number;
   readonly elementBytes: number;
@@ -46,7 +49,9 @@ interface Entry {
   readonly views: (CallViews | undefined)[];
 }
 
-const entryOf = (binding: Binding): Entry => {
+const hasAll = (needs: PrivilegeWords, granted: PrivilegeWords): boolean => ((needs.lo & ~granted.lo) | (needs.hi & ~granted.hi)) === 0;
+
+const entryOf = (binding: Binding, granted: PrivilegeWords): Entry => {
   const call = binding.call as ParameterCall;
   const has = binding.kind === 'simple' || binding.kind === 'rep';
   const size = (part: 'header' | 'element' | 'output' | 'outputElement'): number => (has ? call[part].size : 0);
@@ -54,7 +59,7 @@ const entryOf = (binding: Binding): Entry => {
   return {
     binding,
     call,
-    needs: neededWords(call.privileges),
+    isAllowed: hasAll(neededWords(call.privileges), granted),
     headerBytes: size('header'),
     elementBytes: size('element'),
     outputBytes: size('output'),
@@ -80,8 +85,9 @@ const entryOf = (binding: Binding): Entry => {
  */
 export class Dispatcher {
   readonly #hv: HvContext;
-  readonly #entries = new Map<number, Entry>();
-  readonly #granted: PrivilegeWords;
+  /** By code; the map has those from {@link DIRECT_CODES} on. */
+  readonly #direct = new Array<Entry | undefined>(DIRECT_CODES).fill(undefined);
+  readonly #others = new Map<number, Entry>();
   readonly #control: ControlLayout;
   readonly #straddleStatus: number;
   readonly #spaceBytes: number;
@@ -95,8 +101,13 @@ export class Dispatcher {
   constructor(hv: HvContext, bindings: readonly Binding[]) {
     this.#hv = hv;
     const { options, machine, arch } = hv;
-    for (const binding of bindings) if (binding.kind !== 'unsupported') this.#entries.set(binding.call.code, entryOf(binding));
-    this.#granted = grantedWords(options);
+    const granted = grantedWords(options);
+    for (const binding of bindings) {
+      if (binding.kind === 'unsupported') continue;
+      const { code } = binding.call;
+      if (code < DIRECT_CODES) this.#direct[code] = entryOf(binding, granted);
+      else this.#others.set(code, entryOf(binding, granted));
+    }
     this.#control = controlLayouts[options.controlLayout];
     this.#straddleStatus = options.straddleStatus;
     this.#spaceBytes = 2 ** arch.registers.features.physicalBits;
@@ -114,23 +125,19 @@ export class Dispatcher {
     call.answer = null;
     decodeControl(call, this.#control);
     const { code } = call;
-    const entry = this.#entries.get(code);
+    const entry = code < DIRECT_CODES ? this.#direct[code] : this.#others.get(code);
     if (code === VTL_CALL || code === VTL_RETURN) {
       if (io.switches) return this.#vtlSwitch(call, entry);
       return this.#reject(call, io, entry, HvStatus.InvalidHypercallCode);
     }
     if (entry === undefined) return this.#reject(call, io, entry, HvStatus.InvalidHypercallCode);
-    if (!this.#isAllowed(entry)) return this.#reject(call, io, entry, HvStatus.AccessDenied);
+    if (!entry.isAllowed) return this.#reject(call, io, entry, HvStatus.AccessDenied);
     if (!this.#isWellFormed(call, entry)) return this.#reject(call, io, entry, HvStatus.InvalidHypercallInput);
 
     call.headerBytes = entry.headerBytes;
     const inputBytes = entry.headerBytes + 8 * call.units + call.count * entry.elementBytes;
     const outputBytes = entry.isRep ? call.count * entry.outputElementBytes : entry.outputBytes;
     return call.isFast ? this.#fast(call, io, entry, inputBytes, outputBytes) : this.#slow(call, io, entry, inputBytes, outputBytes);
-  }
-
-  #isAllowed({ needs }: Entry): boolean {
-    return ((needs.lo & ~this.#granted.lo) | (needs.hi & ~this.#granted.hi)) === 0;
   }
 
   #isWellFormed(call: CallFrame, entry: Entry): boolean {
@@ -143,7 +150,7 @@ export class Dispatcher {
 
   /** @spec TLFS Virtual Secure Mode, VTL call, VTL return */
   #vtlSwitch(call: CallFrame, entry: Entry | undefined): Answer {
-    if (entry?.binding.kind !== 'vtlSwitch' || !this.#isAllowed(entry) || call.controlLo !== call.code || call.controlHi !== 0) return call.vp.replies.fault(INVALID_OPCODE);
+    if (entry?.binding.kind !== 'vtlSwitch' || !entry.isAllowed || call.controlLo !== call.code || call.controlHi !== 0) return call.vp.replies.fault(INVALID_OPCODE);
     if (this.#hv.machine.hooks.trace !== null) noteCall(this.#hv.machine.hooks.trace, call, entry.binding.call, null, 0);
     return entry.binding.run(call);
   }

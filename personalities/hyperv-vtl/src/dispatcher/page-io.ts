@@ -39,8 +39,12 @@ export class PageIo implements CallIo {
     this.#subject = subject;
   }
 
-  readonly fastBytes = (): number => 0;
-  readonly fastOutputBytes = (): number => 0;
+  fastBytes(): number {
+    return 0;
+  }
+  fastOutputBytes(): number {
+    return 0;
+  }
   load(call: CallFrame): void {
     call.controlLo = this.#controlLo;
     call.controlHi = this.#controlHi;

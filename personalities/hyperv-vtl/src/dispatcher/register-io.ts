@@ -39,9 +39,13 @@ export class RegisterIo implements CallIo {
     return this.#subjects[call.vtl]!;
   }
 
-  readonly fastBytes = (): number => (this.#xmmInput ? XMM_FAST_INPUT_BYTES : FAST_INPUT_BYTES);
+  fastBytes(): number {
+    return this.#xmmInput ? XMM_FAST_INPUT_BYTES : FAST_INPUT_BYTES;
+  }
   /** @spec TLFS Hypercall Interface, XMM fast hypercall output: 64-bit callers only */
-  readonly fastOutputBytes = (call: CallFrame): number => (call.wide ? (this.#xmmOutput ? XMM_FAST_INPUT_BYTES : -1) : 0);
+  fastOutputBytes(call: CallFrame): number {
+    return call.wide ? (this.#xmmOutput ? XMM_FAST_INPUT_BYTES : -1) : 0;
+  }
 
   load(call: CallFrame): void {
     const { u32 } = this.#hv.machine.arena;
