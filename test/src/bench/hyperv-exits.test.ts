@@ -8,7 +8,7 @@ const script = join(root, 'test/dist/bench/hyperv-exits.js');
 
 it('makes 10^7 hypercalls of each form and 10^7 VTL switches without one collection of the young generation', () => {
   expect(existsSync(script), 'the tests run on a built tree: npm run build').toBe(true);
-  const { stdout } = spawnSync(process.execPath, ['--trace-gc', script], { encoding: 'utf8' });
+  const { stdout } = spawnSync(process.execPath, ['--trace-gc', '--expose-gc', script], { encoding: 'utf8' });
   for (const name of ['fast', 'slow', 'switch']) {
     const end = `end ${name} 10000000`;
     expect(stdout).toContain(end);
