@@ -1,7 +1,8 @@
-import { type Errno, Errno as errnos, IrqRouting, KvmIrqRoutingEntryPlanes, KvmMsi, KvmX86MsrFilter, MSI_VALID_DEVID } from '@vmplanes/abi-kvm-planes';
-import { type GsiRoute, MsrFilter, type MsrFilterRange } from '@vmplanes/x86';
+import { type Errno, Errno as errnos, IrqRouting, KvmIoapicState, KvmIrqchip, KvmIrqRoutingEntryPlanes, KvmMsi, KvmX86MsrFilter, MSI_VALID_DEVID } from '@vmplanes/abi-kvm-planes';
+import { type GsiRoute, Irqchip as Chip, MsrFilter, type MsrFilterRange } from '@vmplanes/x86';
 import type { Argument } from './argument.ts';
 import { MAX_IRQ_ROUTES } from './extensions.ts';
+import { IOAPIC_PINS } from './ioapic.ts';
 import { fail, type KvmResult, OK, ret } from './result.ts';
 import { Irqchip, type KvmVm } from './vm.ts';
 
@@ -22,7 +23,7 @@ export const signalMsi = (vm: KvmVm, plane: number, argument: Argument): KvmResu
 };
 
 /**
- * Makes PIC, I/O APIC and local APICs in the kernel.
+ * Makes PIC, I/O APIC and local APICs in the kernel; every line then leads to the pins of its number.
  * @spec Linux Documentation/virt/kvm/api.rst §4.24; LKML 2025-04-01 RFC KVM: VM planes 17/29
  */
 export const createIrqchip = (vm: KvmVm): KvmResult => {
@@ -31,7 +32,12 @@ export const createIrqchip = (vm: KvmVm): KvmResult => {
   if (vm.groups.size > 0 || vm.behaviour.fullIrqchip === 'never') return fail('EINVAL');
   vm.irqchip = Irqchip.Full;
   vm.resetRouting();
-  return OK;
+  const pins: GsiRoute[] = [];
+  for (let gsi = 0; gsi < IOAPIC_PINS; gsi++) {
+    pins.push({ kind: 'pin', gsi, chip: Chip.ioapic, pin: gsi });
+    if (gsi < 16) pins.push({ kind: 'pin', gsi, chip: gsi < 8 ? Chip.picPrimary : Chip.picSecondary, pin: gsi % 8 });
+  }
+  return fromKernel(vm.routing.set(pins, 0, () => true));
 };
 
 const HEADER = 8;
@@ -63,11 +69,8 @@ export const setGsiRouting = (vm: KvmVm, plane: number, argument: Argument): Kvm
   return fromKernel(vm.routing.set(routes, plane, (p) => p < 32 && (vm.planes & (1 << p)) !== 0));
 };
 
-/** Without an I/O APIC in the machine every pin is masked. */
-const noPins = { setPin: () => -1 };
-
 /**
- * Changes an interrupt line. Controllers with pins are devices of the machine and not part of this facade: only message routes deliver.
+ * Changes an interrupt line: message routes send to their plane, pins of the I/O APIC reach plane 0.
  * @spec Linux Documentation/virt/kvm/api.rst §4.25
  */
 export const irqLine = (vm: KvmVm, argument: Argument): KvmResult => {
@@ -75,9 +78,34 @@ export const irqLine = (vm: KvmVm, argument: Argument): KvmResult => {
   if (input === null) return fail('EFAULT');
   if (!vm.hasKernelApic) return fail('ENXIO');
   const view = new DataView(input.buffer);
-  vm.routing.setLine(view.getUint32(0, true), view.getUint32(4, true) !== 0, vm.arch.fabric.router, noPins);
+  vm.routing.setLine(view.getUint32(0, true), view.getUint32(4, true) !== 0, vm.arch.fabric.router, vm.ioapic);
   return OK;
 };
+
+/** The chip that a call is about, or why it fails. The PIC is not modelled: it has no state to give or take. */
+const chipOf = (vm: KvmVm, argument: Argument): 'EFAULT' | 'ENXIO' | 'EINVAL' | 'ioapic' => {
+  const head = argument.read(KvmIrqchip);
+  if (head === null) return 'EFAULT';
+  if (vm.irqchip !== Irqchip.Full) return 'ENXIO';
+  return head.chipId === Chip.ioapic ? 'ioapic' : 'EINVAL';
+};
+
+/** @spec Linux Documentation/virt/kvm/api.rst §4.26 KVM_GET_IRQCHIP */
+export const getIrqchip = (vm: KvmVm, argument: Argument): KvmResult => {
+  const chip = chipOf(vm, argument);
+  if (chip !== 'ioapic') return fail(chip);
+  argument.write(KvmIoapicState, vm.ioapic.state, CHIP_AT);
+  return OK;
+};
+
+/** @spec Linux Documentation/virt/kvm/api.rst §4.27 KVM_SET_IRQCHIP */
+export const setIrqchip = (vm: KvmVm, argument: Argument): KvmResult => {
+  const chip = chipOf(vm, argument);
+  if (chip !== 'ioapic') return fail(chip);
+  vm.ioapic.state = argument.read(KvmIoapicState, CHIP_AT)!;
+  return OK;
+};
+const CHIP_AT = KvmIrqchip.at.chip;
 
 /**
  * Sets which MSRs the guest reaches by itself: up to 16 ranges with a bitmap each.

@@ -4,7 +4,7 @@ import { createPlane, createVcpu, createVcpuOnPlane, createVcpuPlane } from './c
 import { enableVmCap } from './enable-cap.ts';
 import { checkExtension } from './extensions.ts';
 import { StatsFile } from './files.ts';
-import { createIrqchip, irqLine, setGsiRouting, setMsrFilter, signalMsi } from './interrupt-calls.ts';
+import { createIrqchip, getIrqchip, irqLine, setGsiRouting, setIrqchip, setMsrFilter, signalMsi } from './interrupt-calls.ts';
 import { getDirtyLog, resetDirtyRings, setMemoryAttributes, setUserMemoryRegion, setUserMemoryRegion2 } from './memory-calls.ts';
 import { fail, type KvmResult, ret } from './result.ts';
 import type { KvmSystem } from './system.ts';
@@ -31,6 +31,8 @@ export const vmCalls: Readonly<Partial<Record<PlaneIoctl, VmCall>>> = {
   KVM_SET_MEMORY_ATTRIBUTES: ({ vm, plane }, a) => setMemoryAttributes(vm, plane, a),
   KVM_SET_GSI_ROUTING: ({ vm, plane }, a) => setGsiRouting(vm, plane, a),
   KVM_CREATE_IRQCHIP: ({ vm }) => createIrqchip(vm),
+  KVM_GET_IRQCHIP: ({ vm }, a) => getIrqchip(vm, a),
+  KVM_SET_IRQCHIP: ({ vm }, a) => setIrqchip(vm, a),
   KVM_IRQ_LINE: ({ vm }, a) => irqLine(vm, a),
   KVM_SET_USER_MEMORY_REGION: ({ vm }, a) => setUserMemoryRegion(vm, a),
   KVM_SET_USER_MEMORY_REGION2: ({ vm }, a) => setUserMemoryRegion2(vm, a),

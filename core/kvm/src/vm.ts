@@ -4,6 +4,7 @@ import { Activity, type Cpu, HostError, installEngine, type Machine, type Machin
 import { GsiRouting, X86Arch, type X86Config } from '@vmplanes/x86';
 import type { KvmBehaviour } from './behaviour.ts';
 import { HaltAnswers } from './halt.ts';
+import { Ioapic } from './ioapic.ts';
 import { KvmHardware } from './hardware.ts';
 import { PlaneCounters } from './stats.ts';
 import { setReg } from './state/target.ts';
@@ -66,6 +67,8 @@ export class KvmVm implements Stateful {
   isLocked = false;
   /** TSC frequency of vCPUs yet to be made, in kHz. */
   defaultTscKhz: number;
+  /** In use while {@link irqchip} is full. */
+  readonly ioapic: Ioapic;
   routing!: GsiRouting;
   readonly counters: PlaneCounters;
   readonly #groups = new Map<number, VcpuGroup>();
@@ -91,6 +94,9 @@ export class KvmVm implements Stateful {
     this.shareFpu(false);
     this.machine.contextPorts.push(this.counters);
     this.machine.addPersonality(new HaltAnswers(this));
+    this.ioapic = new Ioapic(this);
+    this.machine.addPersonality(this.ioapic);
+    this.arch.fabric.onEoi = (apic, vector) => this.ioapic.ended(apic, vector);
     this.machine.addComponent(this);
     this.hardware.setMsrExits(0);
     this.resetRouting();

@@ -23,6 +23,8 @@ export const Ioctl = {
   KVM_SET_USER_MEMORY_REGION2: iow(0x49, 160),
   KVM_CREATE_IRQCHIP: io(0x60),
   KVM_IRQ_LINE: iow(0x61, 8),
+  KVM_GET_IRQCHIP: iowr(0x62, 520),
+  KVM_SET_IRQCHIP: ior(0x63, 520),
   KVM_SET_GSI_ROUTING: iow(0x6a, 8),
   KVM_IRQFD: iow(0x76, 32),
   KVM_SET_CLOCK: iow(0x7b, 48),

@@ -9,6 +9,12 @@ export const KvmMsi = struct('kvm_msi', UAPI, 32, {
 });
 /** Argument of KVM_ENABLE_CAP. @spec Linux include/uapi/linux/kvm.h */
 export const KvmEnableCap = struct('kvm_enable_cap', UAPI, 104, { cap: [0, u32], flags: [4, u32], args: [8, array(u64, 4)], reservedPad: [40, bytes(64)] });
+/** The I/O APIC in the argument of KVM_GET_IRQCHIP and KVM_SET_IRQCHIP. @spec Linux arch/x86/include/uapi/asm/kvm.h */
+export const KvmIoapicState = struct('kvm_ioapic_state', X86, 216, {
+  baseAddress: [0, u64], ioregsel: [8, u32], id: [12, u32], irr: [16, u32, 'bit per pin'], reservedPad: [20, u32], redirtbl: [24, array(u64, 24)],
+});
+/** Head of the argument of KVM_GET_IRQCHIP and KVM_SET_IRQCHIP; 512 bytes of the chip follow. @spec Linux include/uapi/linux/kvm.h */
+export const KvmIrqchip = struct('kvm_irqchip', UAPI, 520, { chipId: [0, u32, '0 and 1 PIC, 2 I/O APIC'], reservedPad: [4, u32], chip: [8, bytes(512)] });
 /** Argument of KVM_SET_MEMORY_ATTRIBUTES. @spec Linux include/uapi/linux/kvm.h */
 export const KvmMemoryAttributes = struct('kvm_memory_attributes', UAPI, 32, { address: [0, u64], size: [8, u64], attributes: [16, u64], flags: [24, u64] });
 /** Argument of KVM_SET_USER_MEMORY_REGION. @spec Linux include/uapi/linux/kvm.h */
