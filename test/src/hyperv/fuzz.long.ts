@@ -1,4 +1,5 @@
 import { expect, it } from 'vitest';
+import { policies } from './bench.ts';
 import { emptyTally, runSession } from './fuzz.ts';
 
 const STEPS = 1_000_000;
@@ -11,7 +12,8 @@ it.each(Array.from({ length: PARTS }, (_, part) => part))('random guests, long: 
   const tally = emptyTally();
   for (let seed = FIRST_SEED + part; tally.done < STEPS / PARTS; seed += PARTS) {
     const end = runSession(seed, ACTS, { checkOneIn: 16 }, tally);
-    if (tally.sessions % 16 === 0) expect(runSession(seed, ACTS, { checkOneIn: 16 }, emptyTally()), `seed ${seed} a second time`).toBe(end);
+    if (tally.sessions % 16 === 0) expect(runSession(seed, ACTS, { checkOneIn: 16 }, emptyTally()), `seed ${seed} a second time`).toEqual(end);
+    if (tally.sessions % 16 === 8) for (const policy of policies) expect(runSession(seed, ACTS, { checkOneIn: 16 }, emptyTally(), policy).seen, `seed ${seed} under ${policy}`).toBe(end.seen);
   }
   console.log(JSON.stringify(tally));
 });

@@ -76,8 +76,16 @@ export interface Watch {
   readonly checkOneIn: number;
 }
 
-/** Makes a list of acts in a new machine. @returns a hash of its state at the end. @throws what the machine throws. */
-export const play = (session: Session, acts: readonly Act[], watch: Watch, tally: Tally = emptyTally()): string => {
+/** How a session ended. */
+export interface End {
+  /** Of the whole state. */
+  readonly hash: string;
+  /** What the guest can tell of it: switches and interrupts taken, in order, and instructions done. */
+  readonly seen: string;
+}
+
+/** Makes a list of acts in a new machine. @throws what the machine throws. */
+export const play = (session: Session, acts: readonly Act[], watch: Watch, tally: Tally = emptyTally()): End => {
   const guest = build(session);
   const { machine } = guest;
   const checks = machine.checks!;
@@ -96,7 +104,8 @@ export const play = (session: Session, acts: readonly Act[], watch: Watch, tally
   tally.checks += checks.count;
   tally.exits += guest.exits.length;
   tally.switches += guest.switches.reduce((n, s) => n + s.length, 0);
-  return createHash('sha256').update(serialize(machine.snapshot())).digest('hex');
+  const seen = machine.vps.map((vp, i) => `VP ${i}: ${vp.retired} instructions; ${guest.switches[i]!.join(', ')}; ${vp.planes.map((c) => (c ? `VTL${c.plane} took ${guest.taken(i, c.plane).join(' ')}` : '')).join(';')}`);
+  return { hash: createHash('sha256').update(serialize(machine.snapshot())).digest('hex'), seen: seen.join('\n') };
 };
 
 /** What a VMM and an operator do for a VP that goes on by itself no more: an instruction that nobody can do is skipped, a halt is ended. */
@@ -172,8 +181,8 @@ const show = (act: Act): string =>
   JSON.stringify(act, (_key, value: unknown) => (typeof value === 'bigint' ? `0x${value.toString(16)}` : value instanceof Uint8Array ? Buffer.from(value).toString('hex') : value));
 
 /** Runs a session. @throws {Error} with the seed and the shortest list of acts that was found when anything goes wrong. */
-export const runSession = (seed: number, count: number, watch: Watch, tally: Tally): string => {
-  const session = sessionOf(seed);
+export const runSession = (seed: number, count: number, watch: Watch, tally: Tally, policy?: Policy): End => {
+  const session = { ...sessionOf(seed), ...(policy ? { policy } : {}) };
   const acts = actsOf(seed, count);
   try {
     return play(session, acts, watch, tally);
