@@ -3,7 +3,7 @@ import { explore, summary } from '../explore/explorer.ts';
 import { policies } from './bench.ts';
 import { type ScenarioName, scenarios } from './worlds.ts';
 
-const depths: readonly (readonly [name: ScenarioName, depth: number])[] = [['enable', 7], ['call and return', 6], ['intercept', 9], ['IPI', 9], ['TLB lock until the return', 7], ['TLB lock until it is taken off', 7]];
+const depths: readonly (readonly [name: ScenarioName, depth: number])[] = [['enable', 10], ['call and return', 9], ['intercept', 14], ['IPI', 14], ['TLB lock until the return', 10], ['TLB lock until it is taken off', 10]];
 
 describe.each(policies)('two VPs with two VTLs under %s', (policy) => {
   it.each(depths)('%s, depth %i', (name, depth) => {

@@ -179,7 +179,7 @@ export class Acts {
     const vtl = this.#below(3);
     const vpIndex = this.#pick([0, 1, VP_SELF]);
     const inputVtl = this.#pick([0, 0, 0x10 | vtl]);
-    switch (this.#below(12)) {
+    switch (this.#below(17)) {
       case 0:
         return [HvCall.EnablePartitionVtl.code, block(16, (v) => (v.setBigUint64(0, SELF, true), v.setUint8(8, vtl), v.setUint8(9, this.#below(2)))), 0, 0];
       case 1: {
@@ -199,7 +199,7 @@ export class Acts {
       }
       case 5: {
         const frames = Array.from({ length: 1 + this.#below(3) }, () => BigInt(this.#page() >>> 12));
-        const bytes = block(16 + 8 * frames.length, (v) => (v.setBigUint64(0, SELF, true), v.setUint32(8, this.#below(17), true), v.setUint8(12, this.#pick([0, 0x10, 0x11, 0x12])), frames.forEach((f, i) => v.setBigUint64(16 + 8 * i, f, true))));
+        const bytes = block(16 + 8 * frames.length, (v) => (v.setBigUint64(0, SELF, true), v.setUint32(8, this.#rarely(4) ? this.#below(17) : this.#pick([0, 1, 3, 0xd, 0xf]), true), v.setUint8(12, this.#pick([0, 0, 0x10, 0x11, 0x12])), frames.forEach((f, i) => v.setBigUint64(16 + 8 * i, f, true))));
         return [HvCall.ModifyVtlProtectionMask.code, bytes, frames.length, 0];
       }
       case 6:
@@ -216,6 +216,22 @@ export class Acts {
       }
       case 10:
         return [HvCall.AssertVirtualInterrupt.code, block(32, (v) => (v.setBigUint64(0, SELF, true), v.setUint32(8, this.#below(5), true), v.setUint8(16, this.#below(3)), v.setUint32(24, this.#below(256), true), v.setUint8(28, vtl))), 0, 0];
+      case 11: {
+        const flags = BigInt(this.#below(16)) | (this.#rarely(4) ? this.#word() : 0n) | (BigInt(inputVtl) << 56n);
+        const call = this.#rarely(2) ? HvCall.TranslateVirtualAddress : HvCall.TranslateVirtualAddressEx;
+        return [call.code, block(32, (v) => (v.setBigUint64(0, SELF, true), v.setUint32(8, vpIndex, true), v.setBigUint64(16, BigInt.asUintN(64, flags), true), v.setBigUint64(24, BigInt(this.#page() >>> 12), true))), 0, 0];
+      }
+      case 12:
+        return [HvCall.PostMessage.code, block(256, (v) => (v.setUint32(0, this.#below(3), true), v.setUint32(8, 1 + this.#below(3), true), v.setUint32(12, this.#pick([0, 8, 240, 241]), true))), 0, 0];
+      case 13:
+        return [HvCall.SignalEvent.code, block(8, (v) => (v.setUint32(0, this.#below(4), true), v.setUint16(4, this.#below(70), true))), 0, 0];
+      case 14: {
+        const frames = Array.from({ length: 1 + this.#below(3) }, () => BigInt(this.#page() >>> 12));
+        const bytes = block(16 + 8 * frames.length, (v) => (v.setBigUint64(0, SELF, true), v.setUint8(8, inputVtl), v.setUint8(9, this.#below(16)), frames.forEach((f, i) => v.setBigUint64(16 + 8 * i, f, true))));
+        return [HvCall.CheckSparseGpaPageVtlAccess.code, bytes, frames.length, 0];
+      }
+      case 15:
+        return [HvCall.SendSyntheticClusterIpiEx.code, block(32, (v) => (v.setUint32(0, 0x10 + this.#below(0xf0), true), v.setUint8(4, inputVtl), v.setBigUint64(8, BigInt(this.#below(3)), true), v.setBigUint64(16, BigInt(this.#below(3)), true), v.setUint8(24, this.#below(4)))), 0, this.#below(2)];
       default:
         return null;
     }

@@ -1,6 +1,6 @@
 import { expect, it } from 'vitest';
 import { policies } from './bench.ts';
-import { emptyTally, runSession } from './fuzz.ts';
+import { emptyTally, runSession, summaryOf } from './fuzz.ts';
 
 const STEPS = 1_000_000;
 const ACTS = 400;
@@ -15,5 +15,5 @@ it.each(Array.from({ length: PARTS }, (_, part) => part))('random guests, long: 
     if (tally.sessions % 16 === 0) expect(runSession(seed, ACTS, { checkOneIn: 16 }, emptyTally()), `seed ${seed} a second time`).toEqual(end);
     if (tally.sessions % 16 === 8) for (const policy of policies) expect(runSession(seed, ACTS, { checkOneIn: 16 }, emptyTally(), policy).seen, `seed ${seed} under ${policy}`).toBe(end.seen);
   }
-  console.log(JSON.stringify(tally));
+  console.log(summaryOf(tally));
 });

@@ -1,9 +1,9 @@
 import { describe, expect, it } from 'vitest';
 import { policies } from './bench.ts';
-import { emptyTally, runSession } from './fuzz.ts';
+import { emptyTally, runSession, summaryOf } from './fuzz.ts';
 
 const SESSIONS = 40;
-const ACTS = 120;
+const ACTS = 100;
 
 describe('random guests of two VPs with up to three VTLs', () => {
   it('never cause an error of the host, never break an invariant, do the same again, and cannot tell the policies apart', { timeout: 120_000 }, () => {
@@ -16,10 +16,10 @@ describe('random guests of two VPs with up to three VTLs', () => {
         expect(first, `seed ${seed} under the other policy`).toBe(second);
       }
     }
-    console.log(JSON.stringify(tally));
+    console.log(summaryOf(tally));
     // What they do is not silence.
     expect(tally.done).toBeGreaterThan(SESSIONS * ACTS * 0.5);
     expect(tally.switches).toBeGreaterThan(SESSIONS * 10);
-    expect(tally.successes).toBeGreaterThan(SESSIONS * 5);
+    expect(tally.succeeded.size).toBeGreaterThan(10);
   });
 });

@@ -1,5 +1,6 @@
 import { createHash } from 'node:crypto';
 import { serialize } from 'node:v8';
+import { callName } from '@vmplanes/abi-hyperv';
 import { Activity } from '@vmplanes/engine';
 import { profiles } from '@vmplanes/personality-hyperv-vtl';
 import { type Act, Acts } from './fuzz-acts.ts';
@@ -28,9 +29,14 @@ export interface Tally {
   switches: number;
   exits: number;
   checks: number;
-  successes: number;
+  /** Calls that succeeded, by code. */
+  readonly succeeded: Map<number, number>;
 }
-export const emptyTally = (): Tally => ({ sessions: 0, acts: 0, given: 0, done: 0, faults: 0, switches: 0, exits: 0, checks: 0, successes: 0 });
+export const emptyTally = (): Tally => ({ sessions: 0, acts: 0, given: 0, done: 0, faults: 0, switches: 0, exits: 0, checks: 0, succeeded: new Map() });
+
+/** The tally in a line. */
+export const summaryOf = ({ succeeded, ...counts }: Tally): string =>
+  `${Object.entries(counts).map(([name, n]) => `${n} ${name}`).join(', ')}; succeeded: ${[...succeeded].sort(([a], [b]) => a - b).map(([code, n]) => `${callName(code)} ${n}`).join(', ')}`;
 
 const VPS = 2;
 /** Ticks that a step may take before the next act. */
@@ -43,8 +49,8 @@ export const sessionOf = (seed: number): Session => {
 };
 
 const ports = [
-  { connectionId: 1, kind: 'message', vp: 0, vtl: 0, sint: 2, baseFlag: 0, flagCount: 2048, minConnectionVtl: 0 },
-  { connectionId: 2, kind: 'event', vp: 1, vtl: 1, sint: 3, baseFlag: 0, flagCount: 64, minConnectionVtl: 0 },
+  { connectionId: 1, kind: 'message', vp: 0, vtl: 0, sint: 0, baseFlag: 0, flagCount: 2048, minConnectionVtl: 0 },
+  { connectionId: 2, kind: 'event', vp: 1, vtl: 1, sint: 0, baseFlag: 0, flagCount: 64, minConnectionVtl: 0 },
 ] as const;
 
 const build = ({ policy, profile, maximumVtl, mbec, prepared }: Session): Guest => {
@@ -130,7 +136,10 @@ const perform = (guest: Guest, act: Act, tally: Tally): void => {
       }
       tally.done++;
       if (result.fault !== null) tally.faults++;
-      else if (act.step.op === 'call' && (result.rax & 0xffffn) === 0n) tally.successes++;
+      else if (act.step.op === 'call' && (result.rax & 0xffffn) === 0n) {
+        const code = Number(BigInt(act.step.regs?.rcx ?? 0) & 0xffffn);
+        tally.succeeded.set(code, (tally.succeeded.get(code) ?? 0) + 1);
+      }
       return;
     }
     case 'interrupt':
