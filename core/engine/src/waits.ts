@@ -42,6 +42,8 @@ export class Waits {
 
   /** Machine time at which a held current plane goes on by itself; Infinity when it does not. */
   deadline(vp: Vp): number {
+    // A VP that may not run at all does not go on by itself, whatever its plane waits for.
+    if (vp.suspended || vp.runnable === 0) return Number.POSITIVE_INFINITY;
     const { activity, wait } = vp.context;
     return activity === Activity.Held && wait?.kind === 'time' ? wait.at : Number.POSITIVE_INFINITY;
   }

@@ -416,6 +416,24 @@ describe('conditions of waits', () => {
   });
 });
 
+describe('a VP that may not run', () => {
+  it.each(['suspended', 'without a runnable plane'])('%s: its timed wait keeps nobody busy, and is over when it goes on', (how) => {
+    const toy = toyOf({ planes: [[0]] });
+    const vp = toy.vps[0]!;
+    const c = vp.plane(0);
+    c.activity = Activity.Held;
+    c.wait = { kind: 'time', at: 50 };
+    if (how === 'suspended') vp.suspended = true;
+    else vp.setSchedule(c, Schedule.Stopped);
+    expect(toy.machine.waitDeadline(vp)).toBe(Number.POSITIVE_INFINITY);
+    expect(toy.machine.run()).toEqual({ kind: 'idle' });
+    vp.suspended = false;
+    vp.setSchedule(c, Schedule.Runnable);
+    expect(toy.machine.run(1).kind).toBe('slices');
+    expect([toy.cpus[0]!.budgets, c.activity, vp.statistics.wakes]).toEqual([[50], Activity.Running, 1]);
+  });
+});
+
 describe('the switch', () => {
   it.each([1, 47, 48, 49, 60])('moves exactly the shared words: a range of %i', (words) => {
     const registers = [{ name: 'x', offset: 0, size: 8 }, { name: 's', offset: 8, size: 4 * words }, { name: 'y', offset: 8 + 4 * words, size: 8 }, { name: 'z', offset: 16 + 4 * words, size: 4 }, { name: 't', offset: 20 + 4 * words, size: 4 }];
