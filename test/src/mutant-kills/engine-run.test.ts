@@ -1,4 +1,4 @@
-import { AccessResult, Activity, type Answer, type CpuExit, HostError, type MemoryFaultExit, type PlaneContext, type Vp } from '@vmplanes/engine';
+import { AccessResult, Activity, type Answer, type CpuExit, HostError, type MemoryFaultExit, type PlaneContext, PlaneId, plainPlanes, type Vp } from '@vmplanes/engine';
 import { describe, expect, it } from 'vitest';
 import { spend, type Toy, type ToyConfig, toyOf } from './toy.ts';
 
@@ -152,6 +152,14 @@ describe('composition and restore', () => {
     const completion = { owner: 'o', kind: 'k', data: { f: () => 1 }, reply: null };
     const vps = saved.vps.map((vp) => ({ ...vp, planes: vp.planes.map((p) => ({ ...p, completion })) }));
     expect(codeOf(() => other.machine.restore({ ...saved, vps }))).toBe('BadSnapshot');
+  });
+
+  it('a new plane counts with the events and timers it begins with; one VP fixes the meaning', () => {
+    const toy = answering({ planes: [[0]] }, () => null, { contextCreated: (c: PlaneContext) => Object.assign(c.events, c.plane === 1 ? { at: 44, isDeliverable: true } : {}) });
+    const vp = toy.vps[0]!;
+    toy.machine.createPlane(vp, PlaneId(1));
+    expect([vp.deadline, vp.pending]).toEqual([44, 0b10]);
+    expect(codeOf(() => toy.machine.setMeaning(plainPlanes))).toBe('BadState');
   });
 
   it('what a rule derives is derived again', () => {
