@@ -7,7 +7,7 @@ export interface Area {
   readonly except?: readonly string[];
 }
 
-/** What `npm run test:mutants` changes: the engine, the tables and the x86 state; not what only words messages or re-exports. */
+/** What `npm run test:mutants` changes: the engine, the tables, the x86 state and the personalities; not what only words messages or re-exports. */
 export const AREAS: readonly Area[] = [
   { name: 'core/engine', folder: 'core/engine/src', except: ['core/engine/src/memory/', 'core/engine/src/errors.ts'] },
   { name: 'core/engine/memory', folder: 'core/engine/src/memory' },
@@ -18,6 +18,8 @@ export const AREAS: readonly Area[] = [
   { name: 'core/x86/scripted', folder: 'core/x86/src/scripted' },
   { name: 'core/kvm', folder: 'core/kvm/src' },
   { name: 'hypercalls/kvm-planes', folder: 'hypercalls/kvm-planes/src' },
+  { name: 'hypercalls/hyperv', folder: 'hypercalls/hyperv/src' },
+  { name: 'personalities/hyperv-vtl', folder: 'personalities/hyperv-vtl/src', except: ['personalities/hyperv-vtl/src/fixture.ts', 'personalities/hyperv-vtl/src/call-fixture.ts'] },
 ];
 
 /** The sources of an area. */
