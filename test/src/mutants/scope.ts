@@ -19,7 +19,7 @@ export const AREAS: readonly Area[] = [
   { name: 'core/kvm', folder: 'core/kvm/src' },
   { name: 'hypercalls/kvm-planes', folder: 'hypercalls/kvm-planes/src' },
   { name: 'hypercalls/hyperv', folder: 'hypercalls/hyperv/src' },
-  { name: 'personalities/hyperv-vtl', folder: 'personalities/hyperv-vtl/src', except: ['personalities/hyperv-vtl/src/fixture.ts', 'personalities/hyperv-vtl/src/call-fixture.ts'] },
+  { name: 'personalities/hyperv-vtl', folder: 'personalities/hyperv-vtl/src', except: ['personalities/hyperv-vtl/src/fixture.ts', 'personalities/hyperv-vtl/src/call-fixture.ts', 'personalities/hyperv-vtl/src/vsm-fixture.ts'] },
 ];
 
 /** The sources of an area. */
