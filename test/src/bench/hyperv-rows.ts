@@ -1,32 +1,15 @@
 import { createScope } from '@vmplanes/di';
-import { type Cpu, type CpuExit, HostError, installEngine, type Machine, MemoryFaultInfo, PlaneId, Schedule, type Vp } from '@vmplanes/engine';
+import { type CpuExit, HostError, installEngine, type Machine, MemoryFaultInfo, PlaneId, Schedule, type Vp } from '@vmplanes/engine';
 import { HypervVtl, personality } from '@vmplanes/personality-hyperv-vtl';
-import { CallKind, type RegisterName, writeRegister, X86, X86Arch, X86ExitRecords } from '@vmplanes/x86';
+import { type RegisterName, writeRegister, X86, X86Arch } from '@vmplanes/x86';
 import { sample } from './measure.ts';
+import { CallingCpu } from './rigs.ts';
 import type { BenchRow } from './rows.ts';
 
 const INPUT = 0x1_0000;
 const CALL = { flushList: 0x03n, clusterIpi: 0x0bn } as const;
 const FAST = 1n << 16n;
 const count = (n: number): bigint => BigInt(n) << 32n;
-
-/** A guest that issues the call its registers hold, again and again: no call here changes its own operands. */
-class RepeatingCpu implements Cpu {
-  readonly #exits = new X86ExitRecords();
-  constructor() {
-    this.#exits.call.key = CallKind.Vmcall;
-  }
-  run(vp: Vp): CpuExit {
-    vp.retired += 1;
-    vp.context.retired += 1;
-    vp.context.instructionLength = 3;
-    return this.#exits.call;
-  }
-  save(): null {
-    return null;
-  }
-  restore(): void {}
-}
 
 /** A partition with two VPs, VTL0 and VTL1, whose first VP is in 64-bit code with a hypercall page. */
 export const hypervRig = (): { readonly machine: Machine; readonly vp: Vp; readonly hv: HypervVtl } => {
@@ -50,7 +33,7 @@ export const hypervRig = (): { readonly machine: Machine; readonly vp: Vp; reado
     }
     vp.plane(0).activity = 0;
     vp.setSchedule(vp.plane(0), Schedule.Runnable);
-    machine.setCpu(vp, new RepeatingCpu());
+    machine.setCpu(vp, new CallingCpu());
   }
   hv.chapters.hypercalls.setGuestOsId(0, 1n);
   hv.chapters.hypercalls.setHypercallMsr(0, 0x3_0001n);
@@ -91,7 +74,7 @@ const flushList = (elements: number): number => {
 };
 
 /** VTL0 calls VTL1, which returns: registers are set as the stubs of the hypercall page do. */
-class SwitchingCpu extends RepeatingCpu {
+class SwitchingCpu extends CallingCpu {
   constructor(readonly machine: Machine) {
     super();
   }

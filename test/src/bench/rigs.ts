@@ -7,8 +7,8 @@ export const mostShared: SharingDeclaration = { shared: ['gpr', 'cr2', 'breakpoi
 /** The same with a floating-point unit per plane. */
 export const privateFpu: SharingDeclaration = { shared: ['gpr', 'cr2', 'breakpoints', 'xcr0'], except: ['rsp'] };
 
-/** A guest that does nothing but call: what is left is the engine's own cost. */
-class CallingCpu implements Cpu {
+/** A guest that issues the call its registers hold, again and again: what is left is the cost of answering it. */
+export class CallingCpu implements Cpu {
   readonly #exits = new X86ExitRecords();
   constructor() {
     this.#exits.call.key = CallKind.Vmcall;
