@@ -8,7 +8,7 @@ const script = join(root, 'test/dist/bench/switches.js');
 
 it('makes 10^7 plane switches without one collection of the young generation', () => {
   expect(existsSync(script), 'the tests run on a built tree: npm run build').toBe(true);
-  const { stdout } = spawnSync(process.execPath, ['--trace-gc', script], { encoding: 'utf8' });
+  const { stdout } = spawnSync(process.execPath, ['--trace-gc', '--expose-gc', script], { encoding: 'utf8' });
   const during = stdout.slice(stdout.indexOf('begin'), stdout.indexOf('end'));
   expect(stdout).toContain('end 10000000');
   expect(during.match(/Scavenge|Mark-Compact/g) ?? []).toEqual([]);
