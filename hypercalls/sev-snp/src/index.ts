@@ -1,0 +1,1 @@
+export { SnpLevel } from './levels.ts';

@@ -1,0 +1,1 @@
+export { SvsmProtocol, svsmProtocolNames } from './protocols.ts';

@@ -1,0 +1,174 @@
+import type { SnpLevel } from '@vmplanes/abi-sev-snp';
+import type { Answer, Completion, CpuExit, Machine, MemoryFaultExit, PlainState, PlaneContext, Vp } from '@vmplanes/engine';
+import type { X86Arch, X86Exit } from '@vmplanes/x86';
+
+// What the chapters of the personality offer each other. VMPL n is plane n; a chapter keeps its own state by (VP, VMPL) and
+// saves it under its own name. Addresses are guest physical, in bytes, unless a name says page; sides are those of the engine:
+// private for C=1, shared for C=0.
+
+/** What every chapter is made from. */
+export interface SnpContext {
+  readonly machine: Machine;
+  readonly arch: X86Arch;
+  readonly level: SnpLevel;
+  /** Filled by the composition before any exit is handled. */
+  readonly chapters: SnpChapters;
+}
+
+/** The chapters of one machine, by what the specifications call them. */
+export interface SnpChapters {
+  readonly features: Features;
+  readonly rmp: Rmp;
+  readonly vmsas: Vmsas;
+  readonly injection: Injection;
+  readonly switching: Switching;
+  readonly aps: ApCreation;
+  readonly ghcb: Ghcb;
+  readonly requests: GuestRequests;
+  /** The SVSM inside the personality; null when the guest brings its own, or none. */
+  readonly svsm: Svsm | null;
+}
+
+/** A chapter with state. */
+export interface Chapter {
+  readonly stateName: string;
+  /** A VMPL of a VP exists from now on: make its state. */
+  planeCreated?(context: PlaneContext): void;
+  /** A VMPL of a VP was reset by INIT or by its owner. */
+  planeReset?(context: PlaneContext): void;
+  save(): PlainState;
+  restore(state: PlainState): void;
+}
+
+/** State of one VMPL of one VP that more than one chapter needs. Plain fields: saved by {@link Switching}. */
+export interface SnpPlane {
+  readonly context: PlaneContext;
+  /** GHCB MSR 0xC0010130 of this VMPL, as (lo, hi) 32-bit halves: each VMPL writes its own. @spec GHCB 2.3.1 */
+  ghcbMsrLo: number;
+  ghcbMsrHi: number;
+  /** GHCB registered by MSR protocol 0x012; -1 for none. */
+  registeredGhcb: number;
+  /** Doorbell page of restricted injection; -1 for none. */
+  doorbell: number;
+  /** VMSA the VMPL runs from; -1 for none. */
+  vmsa: number;
+  /** VMSA that the next INIT-type reset switches in; -1 for none. */
+  pendingVmsa: number;
+  /** SEV_FEATURES of the VMSA in use, as (lo, hi) 32-bit halves. */
+  featuresLo: number;
+  featuresHi: number;
+  /** Waits for a reset that switches {@link pendingVmsa} in. */
+  isWaitingForReset: boolean;
+  /** Has been made runnable since its last reset. */
+  isRunnable: boolean;
+}
+
+/** SEV_FEATURES and what follows from them: SEV_STATUS, MSRs, CPUID leaves. @spec APM vol. 2, 15.34.10, 15.36.20 */
+export interface Features extends Chapter {
+  /** Feature bit n of the VMSA that this VMPL runs from. */
+  has(plane: SnpPlane, bit: number): boolean;
+  /** Answers MSR and CPUID exits of a guest whose interception rules do not turn them into #VC; null for what this chapter does not know. */
+  msr(plane: SnpPlane, exit: X86Exit): Answer | null;
+  cpuid(plane: SnpPlane, exit: X86Exit): Answer | null;
+}
+
+/** One page of the reverse map table. @spec APM vol. 2, 15.36.3 */
+export interface RmpEntry {
+  assigned: boolean;
+  validated: boolean;
+  immutable: boolean;
+  vmsa: boolean;
+  /** Part of a 2 MiB entry. */
+  large: boolean;
+  /** Permission masks of VMPL 1..3: bit 0 read, 1 write, 2 execute-user, 3 execute-supervisor, 4 supervisor shadow stack. */
+  readonly perms: [number, number, number];
+}
+
+/** The reverse map table and every rule over it; the engine's permission tables mirror its masks. */
+export interface Rmp extends Chapter {
+  /** Entry of a page; borrowed until the next call. */
+  entry(gpn: number): Readonly<RmpEntry>;
+  /** RMPUPDATE of the host: a page becomes private (assigned, not validated, masks cleared) or shared. Contents are zeroed. */
+  assign(gpn: number, count: number, isPrivate: boolean, large?: boolean): void;
+  /** PSMASH of the host. @returns an RMP status. */
+  smash(gpn: number): number;
+  /** PVALIDATE as an instruction or a provider at VMPL0 makes it. @returns status in bits 7:0, bit 8: unchanged (CF), or a negative number for what faults. */
+  validate(gpn: number, large: boolean, validated: boolean): number;
+  /** RMPADJUST by a VMPL. @returns an RMP status, or a negative number for what faults. */
+  adjust(caller: number, gpn: number, large: boolean, target: number, mask: number, vmsa: boolean): number;
+  /** Launch: a page is placed, validated, with masks for VMPL 1..3. */
+  launch(gpn: number, perms: readonly [number, number, number], vmsa: boolean): void;
+  /** Answers a refused access: #VC 0x404 in the guest, or an exit with the nested page fault information. */
+  refused(plane: SnpPlane, exit: MemoryFaultExit): Answer;
+}
+
+/** VMSA pages: state stored at each exit, loaded at each entry. @spec APM vol. 2, 15.34.3, 15.36.8 */
+export interface Vmsas extends Chapter {
+  /** Stores the state of the context into its VMSA with the exit information (each a 64-bit value as lo, hi). */
+  store(plane: SnpPlane, exitCode: number, info1Lo: number, info1Hi: number, info2Lo: number, info2Hi: number): void;
+  /** Loads the VMSA into the context. @returns null, or the name of the entry rule that it breaks. */
+  load(plane: SnpPlane): string | null;
+  /** For a provider at VMPL0: a 64-bit field of the VMSA of a lower VMPL that does not run. */
+  read(gpa: number, offset: number): bigint;
+  write(gpa: number, offset: number, value: bigint): void;
+}
+
+/** Which events may enter a VMPL and how: normal, restricted (#HV doorbell), alternate. @spec APM vol. 2, 15.36.16 */
+export interface Injection extends Chapter {
+  /** GHCB 0x80000014. @returns the GHCB result in INFO2, or -reason for an input error. */
+  doorbell(plane: SnpPlane, request: number, gpa: number): number;
+  /** GHCB 0x80000015: an x2APIC ICR value as (lo, hi). @returns false for a malformed ICR. */
+  ipi(plane: SnpPlane, lo: number, hi: number): boolean;
+  /** GHCB 0x80000003. */
+  nmiComplete(plane: SnpPlane): void;
+  /** An intercepted event becomes #VC with this exit code in the guest. */
+  raiseVc(plane: SnpPlane, exitCode: number): Answer;
+}
+
+/** Run VMPL and the VMPLs of one VP. @spec GHCB 4.1.11 (Run VMPL); KVM planes series 2026-06, sev.c */
+export interface Switching extends Chapter {
+  plane(vp: Vp, vmpl: number): SnpPlane | null;
+  planeOf(context: PlaneContext): SnpPlane;
+  /** Creates the context of a VMPL on a VP where it is missing. */
+  create(vp: Vp, vmpl: number): SnpPlane;
+  /** Run VMPL. The response must be in the caller's GHCB or MSR before. @returns null when the target does not exist. */
+  run(from: SnpPlane, vmpl: number): Answer | null;
+}
+
+/** AP creation and the lesser ways to start a processor. @spec GHCB 4.1.9; 4.1.10 */
+export interface ApCreation extends Chapter {
+  /** GHCB 0x80000013. @returns 0, or a reason of an input error (4 missing, 5 invalid); -1: the answer is an exit kept in {@link pending}. */
+  create(from: SnpPlane, info1Lo: number, info1Hi: number, vmsa: number, features: bigint | null): number;
+  /** AP reset hold: waits for a SIPI. @param through - how its response is given when it comes. */
+  hold(plane: SnpPlane, through: 'msr' | 'ghcb'): Answer;
+  /** AP jump table, one per machine. */
+  jumpTable: number;
+}
+
+/** The GHCB: MSR protocol and page protocol. @spec GHCB 2 to 4 */
+export interface Ghcb extends Chapter {
+  /** VMGEXIT: dispatches on the GHCB MSR of the caller. */
+  exit(plane: SnpPlane): Answer;
+  /** Finishes a request that left to the VMM. */
+  complete(plane: SnpPlane, completion: Completion): void;
+}
+
+/** The security processor. @spec SNP ABI 1.55, guest messages */
+export interface GuestRequests extends Chapter {
+  /** Answers one 4096-byte message page. @returns the firmware error, 0 for success; the response page is filled then. */
+  message(request: Uint8Array, response: Uint8Array): number;
+  /** Certificate table of the extended request, GUIDs and data. */
+  readonly certificates: Uint8Array;
+  /** VMPCKs of the guest, 4 x 32 bytes. */
+  readonly keys: readonly Uint8Array[];
+}
+
+/** An SVSM inside the personality: serves calls of the guest's VMPL as a provider at VMPL0. @spec SVSM 1.00 */
+export interface Svsm extends Chapter {
+  /** The guest asked to run VMPL0 with a call pending in its calling area. @returns null when the call left to the VMM is answered later. */
+  serve(plane: SnpPlane): Answer;
+  complete(plane: SnpPlane, completion: Completion): void;
+}
+
+/** Any exit of an x86 processor that this personality may claim. */
+export type SnpExit = CpuExit;
