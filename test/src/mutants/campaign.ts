@@ -14,7 +14,16 @@ export interface Judged {
   readonly verdict: Verdict;
   /** The test file that noticed. */
   readonly by?: string;
+  /** Number of the test in it. */
+  readonly test?: number;
 }
+/** A test that noticed a change before. */
+export interface Hint {
+  readonly by: string;
+  readonly test: number;
+}
+/** Names a change across runs, as long as its line stays. */
+export const nameOf = ({ file, source, change, nth }: Mutation): string => `${file}\n${source}\n${change}\n${nth}`;
 
 export interface Options {
   readonly sources: readonly string[];
@@ -24,6 +33,8 @@ export interface Options {
   readonly executors: readonly Executor[];
   /** Test time that one change may take before it counts as survived, ms of processor time of the unchanged tests; those likely to notice run first. */
   readonly budget: number;
+  /** Tests that noticed changes in an earlier run, by {@link nameOf}: tried first. Nothing else follows from them. */
+  readonly hints?: ReadonlyMap<string, Hint>;
   readonly log?: (line: string) => void;
   readonly onJudged?: (judged: Judged, done: number, of: number) => void;
 }
@@ -67,17 +78,38 @@ export async function campaign(options: Options): Promise<Result> {
   }
 }
 
-/** A test file to run for one change, and which of its tests reach it. */
+/** Tests of one file to run for one change. */
 interface Plan {
   readonly test: TestFile;
   readonly only: ReadonlySet<number> | null;
   readonly cost: number;
+  /** How many cheaper parts of the file run before: what they miss is less likely to be noticed here. */
+  readonly part: number;
+}
+/** The cheapest tests of a file run first, for as long as loading it takes or this, ms; each further part takes longer by the factor. */
+const PART = 60, GROWTH = 6;
+
+/** Divides the tests of a file that reach a place into parts, cheap ones first. */
+function partsOf(test: TestFile, tests: readonly number[]): readonly Plan[] {
+  const byCost = tests.toSorted((a, b) => test.costOf(a) - test.costOf(b));
+  const plans: Plan[] = [];
+  let limit = Math.max(PART, test.load);
+  for (let at = 0; at < byCost.length; limit *= GROWTH) {
+    const only = new Set<number>();
+    let cost = 0;
+    while (at < byCost.length && (only.size === 0 || cost + test.costOf(byCost[at]!) <= limit)) {
+      cost += test.costOf(byCost[at]!);
+      only.add(byCost[at++]!);
+    }
+    plans.push({ test, only, cost: test.load + cost, part: plans.length });
+  }
+  return plans;
 }
 
 class Campaign {
   readonly #program: MutatedSources;
   readonly #odds = new Odds();
-  /** Choices of tests that pass unchanged without the others of their file. */
+  /** Tests that pass unchanged without the others of their file. */
   readonly #independent = new Map<string, boolean>();
   readonly #leftOut: string[] = [];
   constructor(
@@ -170,15 +202,15 @@ class Campaign {
   #plans(mutation: Mutation, tests: readonly TestFile[]): readonly Plan[] {
     const plans: Plan[] = [];
     for (const test of tests) {
-      if (test.always.has(mutation.site)) {
-        plans.push({ test, only: null, cost: test.milliseconds });
-        continue;
-      }
-      const only = test.testsOf.get(mutation.site);
-      if (only) plans.push({ test, only: new Set(only), cost: test.costOf(only) });
+      // What is reached while a file loads may matter to any of its tests.
+      const reaching = test.always.has(mutation.site) ? test.all : test.testsOf.get(mutation.site);
+      if (reaching) plans.push(...partsOf(test, reaching));
     }
-    const odds = (plan: Plan): number => (1 + plan.cost) / this.#odds.of(mutation.file, plan.test.file);
+    const odds = ({ test, cost, part }: Plan): number => ((1 + cost) * 2 ** part) / this.#odds.of(mutation.file, test.file);
     plans.sort((a, b) => odds(a) - odds(b));
+    const hint = this.options.hints?.get(nameOf(mutation));
+    const known = hint && tests.find((test) => test.file === hint.by);
+    if (known && plans.some((plan) => plan.test === known && plan.only?.has(hint.test))) plans.unshift({ test: known, only: new Set([hint.test]), cost: 0, part: 0 });
     let spent = 0;
     return plans.filter((plan, i) => i === 0 || (!this.#odds.isHopeless(mutation.file, plan.test.file, plan.cost) && (spent += plan.cost) <= this.options.budget));
   }
@@ -188,13 +220,13 @@ class Campaign {
     return executor.run(this.#job(mutation, steps), plans.map(({ test }) => test.elapsed * TIME[0] + TIME[1]));
   }
 
-  /** Whether a choice of tests passes unchanged; tests may lean on others before them. */
-  async #isIndependent(executor: Executor, plan: Plan): Promise<boolean> {
-    if (plan.only === null) return true;
-    const key = `${plan.test.file} ${[...plan.only].join()}`;
+  /** Whether a test passes unchanged without the others of its file; tests may lean on others before them. */
+  async #isIndependent(executor: Executor, { test, cost, part }: Plan, failed: number): Promise<boolean> {
+    if (failed < 0) return true;
+    const key = `${test.file} ${failed}`;
     const known = this.#independent.get(key);
     if (known !== undefined) return known;
-    const report = await this.#try(executor, 0, [plan]);
+    const report = await this.#try(executor, 0, [{ test, only: new Set([failed]), cost, part }]);
     const isGood = report?.runs.at(-1)?.outcome === 'passed';
     this.#independent.set(key, isGood);
     return isGood;
@@ -207,11 +239,11 @@ class Campaign {
       const report = await this.#try(executor, mutation.id, plans);
       if (report === undefined) return { mutation, verdict: 'timeout' };
       const at = report.runs.length - 1;
-      const { outcome } = report.runs[at]!, plan = plans[at]!;
+      const { outcome, failed } = report.runs[at]!, plan = plans[at]!;
       for (const [i] of report.runs.entries()) this.#odds.note(mutation.file, plans[i]!.test.file, i === at && outcome !== 'passed');
       if (outcome === 'passed') return { mutation, verdict: 'survived' };
-      if (await this.#isIndependent(executor, plan)) return { mutation, verdict: outcome === 'failed' ? 'killed' : 'timeout', by: plan.test.file };
-      plans = [{ ...plan, only: null }, ...plans.slice(at + 1)];
+      if (plan.only === null || (await this.#isIndependent(executor, plan, failed))) return { mutation, verdict: outcome === 'failed' ? 'killed' : 'timeout', by: plan.test.file, ...(failed < 0 ? {} : { test: failed }) };
+      plans = [{ ...plan, only: null }, ...plans.slice(at + 1).filter(({ test }) => test !== plan.test)];
     }
   }
 }

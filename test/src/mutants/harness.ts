@@ -111,7 +111,7 @@ export class Declarations {
 
 /** Told about tests, with their hooks. */
 export interface Watch {
-  before(): void;
+  before(index: number): void;
   after(index: number): void;
 }
 interface Course {
@@ -124,7 +124,7 @@ interface Course {
 const hasChosen = (suite: Suite, isChosen: Course['isChosen']): boolean => suite.items.some((item) => (item instanceof Suite ? hasChosen(item, isChosen) : isChosen(item.index)));
 
 async function runTest(test: Test, { watch, beforeEach, afterEach }: Course): Promise<void> {
-  watch.before();
+  watch.before(test.index);
   try {
     for (const hook of beforeEach) await hook();
     await test.body();
@@ -177,6 +177,8 @@ export interface Run {
   /** Time on the clock, which counts waiting too. */
   readonly elapsed: number;
   readonly message: string;
+  /** Number of the test that failed; -1 for none, or when it failed outside of one. */
+  readonly failed: number;
 }
 /** What one test reached. */
 export interface TestCoverage {
@@ -220,18 +222,31 @@ export async function runProgram(program: Program, { active, rounds, mutations, 
   const tests: TestCoverage[] = [];
   const listed = (hits: Uint8Array): Uint32Array => Uint32Array.from(hits.keys()).filter((id) => hits[id] === 1);
   let start = used;
+  let running = -1;
+  const collect = (): void => {
+    for (let id = 0; id <= mutations; id++) marks[id]! |= $m.h[id]!;
+    $m.h.fill(0);
+  };
   const watch: Watch = {
-    before() {
-      for (let id = 0; id <= mutations; id++) marks[id]! |= $m.h[id]!;
-      $m.h.fill(0);
+    before(index) {
+      running = index;
+      collect();
       start = process.cpuUsage();
     },
     after(index) {
+      running = -1;
       tests[index] = { reached: listed($m.h), milliseconds: cpu(start) };
       $m.h.fill(0);
     },
   };
-  const none: Watch = { before() {}, after() {} };
+  const none: Watch = {
+    before(index) {
+      running = index;
+    },
+    after() {
+      running = -1;
+    },
+  };
   let outcome: Run['outcome'] = 'passed', message = '';
   try {
     program($m);
@@ -240,9 +255,9 @@ export async function runProgram(program: Program, { active, rounds, mutations, 
     outcome = 'failed';
     message = String(error instanceof Error ? error.message : error).slice(0, 300);
   }
-  watch.before();
+  collect();
   // A test may have caught the stop; the count still tells.
   if ($m.n < 0) outcome = 'endless';
-  const run: Run = { outcome, loops: rounds - $m.n, milliseconds: cpu(used), elapsed: performance.now() - from, message };
+  const run: Run = { outcome, loops: rounds - $m.n, milliseconds: cpu(used), elapsed: performance.now() - from, message, failed: outcome === 'failed' ? running : -1 };
   return { run, coverage: { always: listed(marks), tests } };
 }

@@ -1,13 +1,15 @@
 import { spawnSync } from 'node:child_process';
-import { writeFileSync } from 'node:fs';
+import { existsSync, writeFileSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { readText, root } from '../support/source.ts';
-import { parseAccepted, staleEntries } from './accepted.ts';
-import { campaign } from './campaign.ts';
+import { type Acceptance, parseAccepted, staleEntries } from './accepted.ts';
+import { campaign, type Judged } from './campaign.ts';
+import { readHints, writeHints } from './hints.ts';
 import type { Mutation } from './instrument.ts';
 import { WorkerProcess } from './pool.ts';
+import { merged, type MutantsResult, recordOf } from './record.ts';
 import { printed, rowOf, survivorsOf } from './report.ts';
 import { sampleOf } from './sample.ts';
 import { AREAS, sourcesOf, testFiles } from './scope.ts';
@@ -20,15 +22,15 @@ Changes the engine and its tables in one place at a time and counts the changes 
   --tests PATH    only test files below PATH (may be repeated), to see quickly what they notice
   --sample N      only N changes, drawn by the seed
   --seed S        seed of the sample; 1 by default
-  --budget MS     test time that one change may take; 10000 by default
+  --budget MS     test time that one change may take; 4000 by default
   --jobs N        processes; as many as there are processors by default
   --json          one JSON object on stdout
 
 Exit code: 0 when at least 90 % are noticed, 1 when not or when an accepted survivor matches nothing, 2 for wrong arguments.
-A run of everything with default settings is recorded in test/mutants-result.json.
+Areas that a run judges whole with default settings are recorded in test/mutants-result.json, each with its commit and date.
 `;
 const NEEDED = 90;
-const BUDGET = 10_000;
+const BUDGET = 4_000;
 
 const say = (line: string): boolean => process.stderr.write(`${line}\n`);
 const number = (text: string | undefined, otherwise: number): number => {
@@ -58,6 +60,17 @@ function readArguments() {
 
 const git = (...args: readonly string[]): string => spawnSync('git', args, { cwd: root, encoding: 'utf8' }).stdout?.trim() ?? '';
 
+/** Keeps what a run says of whole areas. */
+function record(areas: readonly { readonly name: string; readonly judged: readonly Judged[] }[], accepted: readonly Acceptance[]): void {
+  if (areas.length === 0) return;
+  const path = 'test/mutants-result.json';
+  const changes = git('status', '--porcelain', '--untracked-files=no', '--', '.', `:!${path}`);
+  const origin = { commit: `${git('rev-parse', 'HEAD')}${changes === '' ? '' : ' with changes'}`, date: new Date().toISOString(), node: process.version };
+  const old = existsSync(join(root, path)) ? (JSON.parse(readText(path)) as MutantsResult).areas : [];
+  const fresh = areas.map(({ name, judged }) => recordOf(rowOf(name, judged), survivorsOf(judged, accepted), origin));
+  writeFileSync(join(root, path), `${JSON.stringify(merged(AREAS.map(({ name }) => name), old, fresh), null, 2)}\n`);
+}
+
 async function main(): Promise<number> {
   const { only, tests, sample, seed, budget, jobs, isJson, isHelp } = readArguments();
   if (isHelp) {
@@ -69,6 +82,7 @@ async function main(): Promise<number> {
   const areas = AREAS.map((area) => ({ ...area, sources: sourcesOf(area) }));
   if (!areas.some((area) => area.sources.some(isChosen))) throw new TypeError(`no source below ${only.join(', ')}`);
 
+  const hints = readHints();
   let shown = 0, began = 0;
   const counts = { unnoticed: 0 };
   const { all, judged, leftOut, seconds } = await campaign({
@@ -80,6 +94,7 @@ async function main(): Promise<number> {
     },
     executors: Array.from({ length: jobs }, () => new WorkerProcess()),
     budget,
+    hints,
     log: say,
     onJudged: ({ verdict }, done, of) => {
       began ||= Date.now();
@@ -100,21 +115,8 @@ async function main(): Promise<number> {
   if (isJson) process.stdout.write(`${JSON.stringify({ rows, total, seconds, survivors, stale, leftOut })}\n`);
   else process.stdout.write(`${printed([...rows, total], survivors)}\n${survivors.filter((s) => s.reason !== null).length} of ${survivors.length} survivors have a reason on record; ${seconds.toFixed(0)} s\n`);
 
-  if (only.length === 0 && tests.length === 0 && sample === null && budget === BUDGET) {
-    const changes = git('status', '--porcelain', '--untracked-files=no', '--', '.', ':!test/mutants-result.json');
-    const result = {
-      commit: `${git('rev-parse', 'HEAD')}${changes === '' ? '' : ' with changes'}`,
-      date: new Date().toISOString(),
-      node: process.version,
-      seconds: Math.round(seconds),
-      total,
-      rows,
-      leftOut,
-      accepted: survivors.filter((s) => s.reason !== null).length,
-      survivors: survivors.filter((s) => s.reason === null).map((s) => `${s.at} ${s.change}`),
-    };
-    writeFileSync(join(root, 'test/mutants-result.json'), `${JSON.stringify(result, null, 2)}\n`);
-  }
+  writeHints(hints, judged);
+  if (tests.length === 0 && sample === null && budget === BUDGET) record(areas.filter((area) => area.sources.every(isChosen)).map((area) => ({ name: area.name, judged: judged.filter(({ mutation }) => area.sources.includes(mutation.file)) })), accepted);
   return total.score >= NEEDED && stale.length === 0 ? 0 : 1;
 }
 

@@ -9,6 +9,7 @@ import { execute, type Step } from './execute.ts';
 import { boundLoops, instrument, MutationList, withoutMarks } from './instrument.ts';
 import { vocabularyOf } from './operators.ts';
 import { WorkerProcess } from './pool.ts';
+import { merged, recordOf } from './record.ts';
 import { rowOf, survivorsOf } from './report.ts';
 import { sampleOf } from './sample.ts';
 import { AREAS, sourcesOf, testFiles } from './scope.ts';
@@ -134,6 +135,16 @@ describe('accepted survivors', () => {
     expect(rowOf('x', judged)).toEqual({ name: 'x', mutants: 3, killed: 1, timeout: 1, survived: 1, uncovered: 0, score: 66.6 });
     expect(survivorsOf(judged, [entry])).toEqual([{ at: 'a.ts:3', source: 'a < b', change: '< to <=', nth: 1, operator: 'compare', isCovered: true, reason: 'equal' }]);
   });
+});
+
+it('records areas one by one', () => {
+  const row = { name: 'a', mutants: 10, killed: 8, timeout: 1, survived: 1, uncovered: 0, score: 90 };
+  const origin = { commit: 'c', date: 'd', node: 'n' };
+  const survivor = { at: 'x.ts:1', source: 's', change: '1 to 2', nth: 1, operator: 'number', isCovered: true, reason: null };
+  const one = recordOf(row, [survivor, { ...survivor, reason: 'equal' }], origin);
+  expect(one).toMatchObject({ accepted: 1, unexplained: ['x.ts:1 1 to 2'], commit: 'c' });
+  const two = recordOf({ ...row, name: 'b', mutants: 90, killed: 90, timeout: 0 }, [], { ...origin, commit: 'e' });
+  expect(merged(['a', 'b', 'c'], [one, { ...two, killed: 0 }, { ...one, name: 'gone' }], [two])).toEqual({ mutants: 100, noticed: 99, score: 99, missing: ['c'], areas: [one, two] });
 });
 
 it('draws the same sample for the same seed', () => {

@@ -12,10 +12,14 @@ export interface TestFile {
   readonly loops: number;
   /** Places that are reached while it loads: any of its tests may depend on them. */
   readonly always: ReadonlySet<number>;
+  /** Numbers of all its tests. */
+  readonly all: readonly number[];
   /** Other places: the numbers of the tests that reach them. */
   readonly testsOf: ReadonlyMap<number, readonly number[]>;
-  /** Processor time of some of its tests, ms. */
-  costOf(tests: readonly number[]): number;
+  /** Processor time until its first test runs, ms. */
+  readonly load: number;
+  /** Processor time of one of its tests, ms. */
+  costOf(test: number): number;
 }
 
 /** Puts together what is known of a test file. */
@@ -34,7 +38,7 @@ export function measured(file: string, script: string, cases: number, run: Run, 
   const { milliseconds, elapsed, loops } = run;
   // Time outside tests is the load of all modules; tests are scaled to the second, warm run.
   const load = Math.max(1, milliseconds - inTests), scale = Math.min(1, milliseconds / (inTests + 1));
-  return { file, script, cases, milliseconds, elapsed, loops, always: new Set(coverage.always), testsOf, costOf: (tests) => load + scale * tests.reduce((sum, test) => sum + (costs[test] ?? 0), 0) };
+  return { file, script, cases, milliseconds, elapsed, loops, always: new Set(coverage.always), all: [...coverage.tests.keys()].filter((test) => coverage.tests[test] !== undefined), testsOf, load, costOf: (test) => scale * (costs[test] ?? 0) };
 }
 
 interface Counts {
