@@ -1,6 +1,7 @@
 import type { SnpLevel } from '@vmplanes/abi-sev-snp';
-import type { Answer, Completion, CpuExit, Machine, MemoryFaultExit, PlainState, PlaneContext, Vp } from '@vmplanes/engine';
-import type { X86Arch, X86Exit } from '@vmplanes/x86';
+import type { Answer, Completion, Machine, MemoryFaultExit, PlainState, PlaneContext, Vp } from '@vmplanes/engine';
+import type { MsrExit, X86Arch } from '@vmplanes/x86';
+import type { SnpOptions } from './options.ts';
 
 // What the chapters of the personality offer each other. VMPL n is plane n; a chapter keeps its own state by (VP, VMPL) and
 // saves it under its own name. Addresses are guest physical, in bytes, unless a name says page; sides are those of the engine:
@@ -11,6 +12,7 @@ export interface SnpContext {
   readonly machine: Machine;
   readonly arch: X86Arch;
   readonly level: SnpLevel;
+  readonly options: SnpOptions;
   /** Filled by the composition before any exit is handled. */
   readonly chapters: SnpChapters;
 }
@@ -34,8 +36,16 @@ export interface Chapter {
   readonly stateName: string;
   /** A VMPL of a VP exists from now on: make its state. */
   planeCreated?(context: PlaneContext): void;
-  /** A VMPL of a VP was reset by INIT or by its owner. */
-  planeReset?(context: PlaneContext): void;
+  /** A VMPL of a VP was reset by INIT or by its owner; `kind` is one of the architecture's reset names. */
+  planeReset?(context: PlaneContext, kind: string): void;
+  // Around the runs of a VMPL, as the engine's context ports are called; chapters are asked in the order of the composition.
+  turn?(context: PlaneContext): void;
+  /** @returns null to let it enter, or the name of the refusal. */
+  entering?(context: PlaneContext): string | null;
+  left?(context: PlaneContext, cause: string): void;
+  switched?(from: PlaneContext, to: PlaneContext, reason: string): void;
+  /** Sentences about what does not hold, between two events. */
+  broken?(): readonly string[];
   save(): PlainState;
   restore(state: PlainState): void;
 }
@@ -65,11 +75,17 @@ export interface SnpPlane {
 
 /** SEV_FEATURES and what follows from them: SEV_STATUS, MSRs, CPUID leaves. @spec APM vol. 2, 15.34.10, 15.36.20 */
 export interface Features extends Chapter {
+  /** SEV_FEATURES of the machine, which the VMSAs made at launch carry, as (lo, hi) 32-bit halves. */
+  readonly machineLo: number;
+  readonly machineHi: number;
+  /** Which entry rule a SEV_FEATURES value breaks; null when a VMSA may carry it. @spec APM vol. 2, 15.34.10, 15.36.20 */
+  refuses(lo: number, hi: number): string | null;
   /** Feature bit n of the VMSA that this VMPL runs from. */
   has(plane: SnpPlane, bit: number): boolean;
-  /** Answers MSR and CPUID exits of a guest whose interception rules do not turn them into #VC; null for what this chapter does not know. */
-  msr(plane: SnpPlane, exit: X86Exit): Answer | null;
-  cpuid(plane: SnpPlane, exit: X86Exit): Answer | null;
+  /** Answers an access to an MSR that SEV defines and the processor does itself; null for one that is intercepted or not defined by SEV. */
+  msr(plane: SnpPlane, exit: MsrExit): Answer | null;
+  /** Words of CPUID leaf 0x8000001F, as every VMPL reads them. */
+  readonly leaf: Readonly<Record<'eax' | 'ebx' | 'ecx' | 'edx', number>>;
 }
 
 /** One page of the reverse map table. @spec APM vol. 2, 15.36.3 */
@@ -169,6 +185,3 @@ export interface Svsm extends Chapter {
   serve(plane: SnpPlane): Answer;
   complete(plane: SnpPlane, completion: Completion): void;
 }
-
-/** Any exit of an x86 processor that this personality may claim. */
-export type SnpExit = CpuExit;

@@ -1,0 +1,148 @@
+import { SevMsr, SnpLevel, SvmExit, VMPL_COUNT } from '@vmplanes/abi-sev-snp';
+import { type Answer, type Claim, type Completion, type ContextPort, type CpuExit, HostError, type Machine, type MemoryFaultExit, type Personality, type PlainRecord, type PlainState, type PlaneContext } from '@vmplanes/engine';
+import { CallKind, type MsrExit, type X86Arch, type X86Exit } from '@vmplanes/x86';
+import { makers } from './chapters.ts';
+import { type ChapterMakers, composeChapters } from './compose.ts';
+import { Interception } from './interception.ts';
+import type { SnpOptions } from './options.ts';
+import type { Chapter, SnpChapters, SnpContext } from './ports.ts';
+
+const every = (exit: string, to = 0xffff_ffff): Claim => ({ exit, from: 0, to });
+const LAST_GPA = 2 ** 52 - 1;
+
+/** What leaves a guest whose registers its host may see: nothing but what SEV itself adds. */
+const openClaims: readonly Claim[] = [
+  { exit: 'call', from: CallKind.Vmgexit, to: CallKind.Vmgexit },
+  { exit: 'msr', from: SevMsr.Ghcb, to: SevMsr.SevStatus },
+];
+/** Everything that a guest with encrypted state may exit by. */
+const encryptedClaims: readonly Claim[] = [
+  { exit: 'call', from: CallKind.Vmmcall, to: CallKind.Vmgexit },
+  every('msr'),
+  every('cpuid'),
+  every('io', 0xffff),
+  every('mmio', LAST_GPA),
+  every('register', 0xff),
+  ...['halt', 'shutdown', 'busLock', 'debug', 'memoryFault'].map((exit) => every(exit, 0)),
+];
+
+/** The chapters that finish what left to the VMM, by the first word of the completion. */
+type Finisher = 'ghcb' | 'svsm';
+
+/**
+ * SEV, SEV-ES or SEV-SNP of one machine: VMPL n is plane n. Exits are routed to the chapters of the specifications; each chapter owns its state.
+ * @spec APM vol. 2, 15.34 to 15.36; GHCB 2.03; SVSM 1.00
+ */
+export class SevSnpVmpl implements Personality, ContextPort, SnpContext {
+  readonly name = 'sev-snp-vmpl';
+  readonly stateName = 'sev-snp-vmpl';
+  readonly stateVersion = 1;
+  readonly level: SnpLevel;
+  readonly claims: readonly Claim[];
+  readonly chapters: SnpChapters;
+  readonly interception: Interception;
+  readonly #stateful: readonly Chapter[];
+  // Chapters by what they want to be told: called on every turn, so no test of each one there.
+  readonly #turning: readonly Required<Pick<Chapter, 'turn'>>[];
+  readonly #admitting: readonly Required<Pick<Chapter, 'entering'>>[];
+  readonly #leaving: readonly Required<Pick<Chapter, 'left'>>[];
+
+  /** @throws {HostError} BadConfig when the machine does not fit, or a chapter has no maker. */
+  constructor(
+    readonly machine: Machine,
+    readonly arch: X86Arch,
+    readonly options: SnpOptions,
+    chapterMakers: Partial<ChapterMakers> = makers,
+  ) {
+    this.level = options.level;
+    checkPlanes(machine.options.maxPlanes, options);
+    const { chapters, stateful } = composeChapters(this, chapterMakers);
+    this.chapters = chapters;
+    this.#stateful = stateful;
+    this.interception = new Interception(this);
+    this.claims = this.level === SnpLevel.Sev ? openClaims : encryptedClaims;
+    this.#turning = stateful.filter((c) => c.turn !== undefined) as Required<Chapter>[];
+    this.#admitting = stateful.filter((c) => c.entering !== undefined) as Required<Chapter>[];
+    this.#leaving = stateful.filter((c) => c.left !== undefined) as Required<Chapter>[];
+    machine.contextPorts.push(this);
+  }
+
+  // -- exits ---------------------------------------------------------------------------------------------------------
+
+  handle(context: PlaneContext, exit: CpuExit): Answer | null {
+    const { chapters } = this;
+    const plane = chapters.switching.planeOf(context);
+    if (exit.kind === 'call' && exit.key === CallKind.Vmgexit) {
+      if (this.level === SnpLevel.Sev) return this.#vmmcall(context, exit);
+      chapters.vmsas.store(plane, SvmExit.Vmgexit, 0, 0, 0, 0);
+      return chapters.ghcb.exit(plane);
+    }
+    if (exit.kind === 'memoryFault') return this.level === SnpLevel.SevSnp ? chapters.rmp.refused(plane, exit as MemoryFaultExit) : null;
+    if (this.level === SnpLevel.Sev) return chapters.features.msr(plane, exit as X86Exit as MsrExit);
+    return this.interception.handle(plane, exit);
+  }
+
+  /** Without encrypted state the prefix of VMGEXIT means nothing: it is VMMCALL. @spec APM vol. 3, VMGEXIT */
+  #vmmcall(context: PlaneContext, exit: CpuExit): Answer | null {
+    const owner = this.machine.claims.find(exit.kind, CallKind.Vmmcall);
+    return owner === null ? null : owner.handle(context, { ...exit, key: CallKind.Vmmcall });
+  }
+
+  complete(context: PlaneContext, completion: Completion): void {
+    const to = completion.kind.split('.')[0] as Finisher | 'refused';
+    // A refused access or instruction had no effect: it runs again.
+    if (to === 'refused') return;
+    const chapter = this.chapters[to];
+    if (!chapter) throw new HostError('Internal', `sev-snp-vmpl: nobody finishes '${completion.kind}'`);
+    chapter.complete(this.chapters.switching.planeOf(context), completion);
+  }
+
+  // -- around the runs of a VMPL -------------------------------------------------------------------------------------
+
+  contextCreated(context: PlaneContext): void {
+    for (const chapter of this.#stateful) chapter.planeCreated?.(context);
+  }
+  contextReset(context: PlaneContext, kind: string): void {
+    for (const chapter of this.#stateful) chapter.planeReset?.(context, kind);
+  }
+  turn(context: PlaneContext): void {
+    for (let i = 0; i < this.#turning.length; i++) this.#turning[i]!.turn(context);
+  }
+  entering(context: PlaneContext): string | null {
+    for (let i = 0; i < this.#admitting.length; i++) {
+      const refusal = this.#admitting[i]!.entering(context);
+      if (refusal !== null) return refusal;
+    }
+    return null;
+  }
+  left(context: PlaneContext, cause: string): void {
+    for (let i = 0; i < this.#leaving.length; i++) this.#leaving[i]!.left(context, cause);
+  }
+  switched(from: PlaneContext, to: PlaneContext, reason: string): void {
+    for (const chapter of this.#stateful) chapter.switched?.(from, to, reason);
+  }
+
+  checkInvariants(): readonly string[] {
+    return this.#stateful.flatMap((c) => c.broken?.() ?? []);
+  }
+
+  // -- state -----------------------------------------------------------------------------------------------------------
+
+  save(): PlainState {
+    return Object.fromEntries(this.#stateful.map((c) => [c.stateName, c.save()]));
+  }
+  restore(state: PlainState): void {
+    const parts = state as PlainRecord;
+    for (const chapter of this.#stateful) {
+      const part = parts[chapter.stateName];
+      if (part === undefined) throw new HostError('BadSnapshot', `sev-snp-vmpl: no state of ${chapter.stateName}`);
+      chapter.restore(part);
+    }
+  }
+}
+
+const checkPlanes = (planes: number, { level, svsm }: SnpOptions): void => {
+  const most = level === SnpLevel.SevSnp ? VMPL_COUNT : 1;
+  if (planes > most) throw new HostError('BadConfig', `sev-snp-vmpl: ${level} has ${most} VMPLs, the machine has ${planes} planes`);
+  if (svsm !== 'none' && planes < 2) throw new HostError('BadConfig', `sev-snp-vmpl: svsm '${svsm}' needs a VMPL below its own, the machine has one plane`);
+};
