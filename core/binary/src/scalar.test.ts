@@ -1,7 +1,7 @@
 import { describe, expect, expectTypeOf, it } from 'vitest';
 import { hexBytes, parseHexBytes } from './hex.ts';
 import type { Infer, Layout } from './layout.ts';
-import { ascii, bytes, i16, i32, i64, i8, u16, u16be, u32, u32be, u64, u64be, u8 } from './scalar.ts';
+import { ascii, bytes, guid, i16, i32, i64, i8, u16, u16be, u32, u32be, u64, u64be, u8, uuid } from './scalar.ts';
 
 /** Layout, value, its bytes in memory order. */
 const numbers: readonly (readonly [Layout<number>, number, string])[] = [
@@ -20,6 +20,8 @@ const wides: readonly (readonly [Layout<bigint>, bigint, string])[] = [
 ];
 const texts: readonly (readonly [Layout<string>, string, string])[] = [
   [ascii(4), 'ABCD', '41424344'], [ascii(4), 'AB', '41420000'], [ascii(4), '', '00000000'],
+  [guid, '63da758d-e664-4564-adc5-f4b93be8accd', '8d75da6364e66445adc5f4b93be8accd'],
+  [uuid, '63da758d-e664-4564-adc5-f4b93be8accd', '63da758de6644564adc5f4b93be8accd'],
 ];
 
 function bothWays<T>(layout: Layout<T>, value: T, text: string): void {
@@ -52,6 +54,7 @@ describe('scalars', () => {
     ['i64 too small', () => i64.write(view8(), 0, -(2n ** 63n) - 1n), 'i64: -9223372036854775809 not in -9223372036854775808..9223372036854775807'],
     ['bytes of another length', () => bytes(3).write(view8(), 0, new Uint8Array(2)), 'bytes(3): got 2 bytes'],
     ['text too long', () => ascii(2).write(view8(), 0, 'abc'), 'ascii(2): got 3 characters'],
+    ['a GUID without hyphens', () => guid.write(new DataView(new ArrayBuffer(16)), 0, '63da758de6644564adc5f4b93be8accd'), "guid: '63da758de6644564adc5f4b93be8accd' has not the form of a GUID"],
     ['text with NUL', () => ascii(4).write(view8(), 0, 'a\0b'), 'ascii(4): character 1 is not ASCII'],
     ['text not ASCII', () => ascii(4).write(view8(), 0, 'aé'), 'ascii(4): character 1 is not ASCII'],
     ['bytes of no count', () => bytes(-1), 'bytes(-1): not a count'],

@@ -112,3 +112,32 @@ export const ascii = (n: number): Scalar<string> => {
     },
   );
 };
+
+const GUID_TEXT = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/i;
+
+/** @param order - offset in memory of each byte, in the order of the text. */
+const identifier = (name: string, order: readonly number[]): Scalar<string> =>
+  scalar<string>(
+    name,
+    16,
+    (view, at) =>
+      order
+        .map((i) => view.getUint8(at + i).toString(16).padStart(2, '0'))
+        .join('')
+        .replace(/^(.{8})(.{4})(.{4})(.{4})/, '$1-$2-$3-$4-'),
+    (view, at, text) => {
+      if (!GUID_TEXT.test(text)) throw new RangeError(`${name}: '${text}' has not the form of a GUID`);
+      const digits = text.replaceAll('-', '');
+      order.forEach((to, i) => view.setUint8(at + to, Number.parseInt(digits.slice(2 * i, 2 * i + 2), 16)));
+    },
+  );
+
+/**
+ * A GUID in 16 bytes, its first three groups as little-endian numbers; its value is the text in lower case,
+ * `63da758d-e664-4564-adc5-f4b93be8accd`.
+ * @throws {RangeError} on writing another text.
+ * @spec UEFI Appendix A
+ */
+export const guid = identifier('guid', [3, 2, 1, 0, 5, 4, 7, 6, 8, 9, 10, 11, 12, 13, 14, 15]);
+/** The same value with its bytes in the order of the text. @spec RFC 4122, 4.1.2 */
+export const uuid = identifier('uuid', [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15]);
