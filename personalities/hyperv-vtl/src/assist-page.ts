@@ -27,7 +27,7 @@ interface SavedPage {
 
 /**
  * The VP assist pages. The content lies in an overlay frame; while the page is disabled the hypervisor goes on using the
- * frame, unseen. The first enable clears it, later ones and moves keep it.
+ * frame, unseen. The first enable clears it, later ones and moves keep it; or each enable does, or none, by option.
  * @spec TLFS Virtual Processors, Virtual Processor Assist Page
  */
 export class AssistPageChapter implements AssistPages {
@@ -62,7 +62,9 @@ export class AssistPageChapter implements AssistPages {
     if (enable && at < 0) return false;
     this.#msrs[index] = value;
     const before = this.#flags[index]!;
-    if (enable && (before & Flag.WasEnabled) === 0) this.hv.machine.arena.u8.fill(0, at, at + 4096);
+    const { assistPageContent } = this.hv.options;
+    const clears = assistPageContent === 'zeroFirst' ? (before & Flag.WasEnabled) === 0 : assistPageContent === 'zeroEach';
+    if (enable && clears) this.hv.machine.arena.u8.fill(0, at, at + 4096);
     this.#flags[index] = enable ? before | Flag.Enabled | Flag.WasEnabled : before & ~Flag.Enabled;
     return true;
   }

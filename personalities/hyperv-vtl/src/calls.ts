@@ -11,10 +11,10 @@ import { sendSyntheticClusterIpi, sendSyntheticClusterIpiEx } from './ipi.ts';
 import { memoryMappedIoRead, memoryMappedIoWrite, pinGpaPageRanges } from './memory-calls.ts';
 import type { HvOptions } from './options.ts';
 import { postMessage, signalEvent } from './port-calls.ts';
-import { getVpRegisters, setVpRegisters } from './register-calls.ts';
+import { getVpRegisters, setVpRegisters, SetVpRegistersPacked, setVpRegistersPacked } from './register-calls.ts';
 import { postMessageDirect, signalEventDirect } from './synic-calls.ts';
 import { notifyLongSpinWait, restorePartitionTime } from './time-calls.ts';
-import { translateVirtualAddress, translateVirtualAddressEx } from './translate.ts';
+import { translateVirtualAddress, translateVirtualAddressEx, TranslateVirtualAddressExShort, translateVirtualAddressExShort } from './translate.ts';
 import { checkSparseGpaPageVtlAccess, enablePartitionVtl, enableVpVtl, modifyVtlProtectionMask, startVirtualProcessor } from './vsm-calls.ts';
 
 /** Every declared call and what serves it, in the order of the specification. Calls that are not served give the status of an unknown code. */
@@ -65,5 +65,10 @@ export const bindings: readonly Binding[] = [
 ];
 
 /** The table as the options of a partition choose its variants. */
-export const bindingsFor = ({ apicIdElement }: HvOptions): readonly Binding[] =>
-  apicIdElement === 4 ? bindings : bindings.map((b) => (b.call === HvCall.GetVpIndexFromApicId ? on(GetVpIndexFromApicIdWide, getVpIndexFromApicIdWide) : b));
+export const bindingsFor = ({ apicIdElement, setRegistersElement, translateExOutput }: HvOptions): readonly Binding[] => {
+  const variants = new Map<Binding['call'], Binding>();
+  if (apicIdElement === 8) variants.set(HvCall.GetVpIndexFromApicId, on(GetVpIndexFromApicIdWide, getVpIndexFromApicIdWide));
+  if (setRegistersElement === 'packed') variants.set(HvCall.SetVpRegisters, on(SetVpRegistersPacked, setVpRegistersPacked));
+  if (translateExOutput === 24) variants.set(HvCall.TranslateVirtualAddressEx, on(TranslateVirtualAddressExShort, translateVirtualAddressExShort));
+  return bindings.map((b) => variants.get(b.call) ?? b);
+};

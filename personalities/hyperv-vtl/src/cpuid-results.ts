@@ -2,7 +2,7 @@ import { type HvCall, HvInterceptType, HvRegisterX64CpuidResultParameters, HvSta
 import type { PlainState } from '@vmplanes/engine';
 import type { SimpleHandler } from './dispatcher/bind.ts';
 import type { CallFrame } from './dispatcher/call-frame.ts';
-import { isSelf } from './input-vtl.ts';
+import { foreignStatus, isSelf } from './input-vtl.ts';
 
 const { Success, AccessDenied, InvalidParameter, InvalidVpIndex, NotFound } = HvStatus;
 const HV_VP_INDEX_SELF = 0xffff_fffe;
@@ -72,7 +72,8 @@ interface ResultInput {
 
 /** Reads the operands; a status when they are not valid. */
 const resultOf = (call: CallFrame, input: ResultInput): CpuidResult | number => {
-  if (!isSelf(input.partitionIdLo, input.partitionIdHi) || call.vtl === 0) return AccessDenied;
+  if (!isSelf(input.partitionIdLo, input.partitionIdHi)) return foreignStatus(call);
+  if (call.vtl === 0) return AccessDenied;
   const { vpIndex } = input;
   const vp = vpIndex === HV_ANY_VP ? -1 : vpIndex === HV_VP_INDEX_SELF ? call.vp.index : vpIndex;
   if (vp >= call.hv.machine.vps.length) return InvalidVpIndex;

@@ -5,6 +5,7 @@ import type { CpuidDefaults } from './intercept-messages.ts';
 import type { CrIntercepts, HvContext } from './ports.ts';
 
 const GENERAL_PROTECTION = 13;
+const MACHINE_CHECK = 18;
 const bit = ((): { readonly [K in keyof typeof HvRegisterCrInterceptControl.mask]: number } =>
   Object.fromEntries(Object.entries(HvRegisterCrInterceptControl.mask).map(([name, mask]) => [name, Number(mask)])) as { [K in keyof typeof HvRegisterCrInterceptControl.mask]: number })();
 const { interceptCpuidUnimplemented: CPUID_UNIMPLEMENTED, interceptUnrecoverableException: UNRECOVERABLE } = HvRegisterVsmPartitionConfig.mask;
@@ -131,7 +132,7 @@ export class ArchitecturalIntercepts {
   memory(context: PlaneContext, { info }: MemoryFaultExit): Answer | null {
     const { intercepts, protections } = this.hv.chapters;
     // An overlay allows what its kind allows; no VTL protects it.
-    if (info.result === AccessResult.OverlayRefused) return context.vp.replies.fault(GENERAL_PROTECTION, 0);
+    if (info.result === AccessResult.OverlayRefused) return this.hv.options.hypercallPageWrite === 'gp' ? context.vp.replies.fault(GENERAL_PROTECTION, 0) : context.vp.replies.fault(MACHINE_CHECK);
     if (info.result !== AccessResult.Denied) return null;
     const owner = protections.deniedBy(context.plane, Math.floor(info.gpa / PAGE_SIZE), info.missing);
     return owner < 0 ? null : intercepts.deliver(context, owner, intercepts.messages.memory(context, info));

@@ -1,3 +1,4 @@
+import { HvStatus } from '@vmplanes/abi-hyperv';
 import type { CallFrame } from './dispatcher/call-frame.ts';
 
 const USE_TARGET = 0x10;
@@ -22,3 +23,5 @@ export const plainVtl = (call: CallFrame, raw: number): number => (raw > call.hv
 
 /** HV_PARTITION_ID_SELF in two words, the only partition a guest can name. @spec TLFS HV_PARTITION_ID */
 export const isSelf = (lo: number, hi: number): boolean => lo === 0xffff_ffff && hi === 0xffff_ffff;
+/** Status of a call that refuses other partitions as out of its reach, unless it is to say that there is no such partition. */
+export const foreignStatus = ({ hv }: CallFrame): number => (hv.options.partitionIdStatus === 'byCall' ? HvStatus.AccessDenied : HvStatus.InvalidPartitionId);

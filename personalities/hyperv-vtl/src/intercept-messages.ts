@@ -44,7 +44,8 @@ export class InterceptMessages {
     const type = (info.access & (Right.ExecSupervisor | Right.ExecUser)) !== 0 ? Execute : (info.access & Right.Write) !== 0 ? Write : Read;
     // Nobody knows the length of an instruction that could not be fetched.
     const length = type === Execute ? 0 : info.instructionLength;
-    const { at, size } = HvX64MemoryInterceptMessage;
+    const { at } = HvX64MemoryInterceptMessage;
+    const size = this.hv.options.memoryMessageBytes;
     this.#start(context, HvMessageType.GpaIntercept, size, type, length);
     this.#or(BODY + head.rflags, RFLAGS_RF);
     this.#u32(at.cacheType, HvCacheType.WriteBack);
@@ -54,7 +55,7 @@ export class InterceptMessages {
     if (this.hv.options.interceptGva && info.hasGva) this.#pair(at.guestVirtualAddress, info.gvaLo, info.gvaHi);
     this.#pair(at.guestPhysicalAddress, info.gpa % TWO_32, Math.floor(info.gpa / TWO_32));
     this.bytes.set(info.instruction.subarray(0, length), BODY + at.instructionBytes);
-    this.#generals(context, at);
+    if (size === HvX64MemoryInterceptMessage.size) this.#generals(context, at);
     return this.bytes;
   }
 

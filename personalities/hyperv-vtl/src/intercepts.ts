@@ -53,7 +53,7 @@ export class InterceptChapter implements Intercepts {
     const queue = options.busyIntercept === 'queue';
     switch (chapters.synic.post(target, INTERCEPTION_SINT, message, queue)) {
       case 'unavailable':
-        return vp.replies.fault(GENERAL_PROTECTION, 0);
+        return queue ? vp.replies.fault(GENERAL_PROTECTION, 0) : vp.replies.retry();
       case 'delivered':
         return this.#wait(context, to);
       case 'busy':

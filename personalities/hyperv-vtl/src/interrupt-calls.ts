@@ -4,7 +4,7 @@ import type { PlainState } from '@vmplanes/engine';
 import { DeliveryMode, encodeMessage } from '@vmplanes/x86';
 import type { RepHandler, SimpleHandler } from './dispatcher/bind.ts';
 import type { CallFrame } from './dispatcher/call-frame.ts';
-import { inputVtl, isSelf, NO_VTL, plainVtl } from './input-vtl.ts';
+import { foreignStatus, inputVtl, isSelf, NO_VTL, plainVtl } from './input-vtl.ts';
 import type { HvContext } from './ports.ts';
 import { targetMask, targetSet } from './vp-set.ts';
 
@@ -16,7 +16,7 @@ const LAST_VECTOR = 0xff;
 
 /** An interrupt of a higher VTL into a lower one: fixed or NMI, to one APIC id. @spec TLFS HvCallAssertVirtualInterrupt */
 export const assertVirtualInterrupt: SimpleHandler<typeof HvCall.AssertVirtualInterrupt> = (call, input) => {
-  if (!isSelf(input.partitionIdLo, input.partitionIdHi)) return AccessDenied;
+  if (!isSelf(input.partitionIdLo, input.partitionIdHi)) return foreignStatus(call);
   if (input.reserved0 !== 0 || input.reserved1 !== 0) return InvalidParameter;
   const vtl = plainVtl(call, input.targetVtl);
   if (vtl === NO_VTL) return InvalidParameter;

@@ -1,7 +1,7 @@
 import { type HvCall, HvInterceptType, HvStatus } from '@vmplanes/abi-hyperv';
 import type { PlainState } from '@vmplanes/engine';
 import type { SimpleHandler } from './dispatcher/bind.ts';
-import { inputVtl, isSelf, NO_VTL } from './input-vtl.ts';
+import { foreignStatus, inputVtl, isSelf, NO_VTL } from './input-vtl.ts';
 import type { Chapter } from './ports.ts';
 
 const { Success, AccessDenied, InvalidParameter, InvalidVpIndex } = HvStatus;
@@ -54,7 +54,8 @@ export class IoIntercepts implements Chapter {
 
 /** A higher VTL may intercept the I/O ports of those below it, and nothing else. @spec TLFS v6.0b (PDF) 11.11 */
 export const installIntercept: SimpleHandler<typeof HvCall.InstallIntercept> = (call, input) => {
-  if (!isSelf(input.partitionIdLo, input.partitionIdHi) || call.vtl === 0) return AccessDenied;
+  if (!isSelf(input.partitionIdLo, input.partitionIdHi)) return foreignStatus(call);
+  if (call.vtl === 0 || call.hv.options.installInterceptCaller === 'parent') return AccessDenied;
   const { interceptType: type, accessTypeMask: mask, interceptParametersLo: low } = input;
   if (type !== HvInterceptType.X64IoPort && type !== HvInterceptType.X64IoPortRange) return InvalidParameter;
   if (mask > (READ | WRITE) || input.interceptParametersHi !== 0) return InvalidParameter;
@@ -71,7 +72,7 @@ const isWidth = (size: number): boolean => size === 1 || size === 2 || size === 
 
 /** @spec TLFS HvCallCheckForIoIntercept */
 export const checkForIoIntercept: SimpleHandler<typeof HvCall.CheckForIoIntercept> = (call, input, output) => {
-  if (!isSelf(input.partitionIdLo, input.partitionIdHi)) return AccessDenied;
+  if (!isSelf(input.partitionIdLo, input.partitionIdHi)) return foreignStatus(call);
   if (input.vpIndex !== HV_VP_INDEX_SELF && input.vpIndex >= call.hv.machine.vps.length) return InvalidVpIndex;
   const vtl = inputVtl(call, input.targetVtl);
   if (vtl === NO_VTL || !isWidth(input.size) || input.isWrite > 1) return InvalidParameter;

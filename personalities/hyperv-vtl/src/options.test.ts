@@ -1,3 +1,4 @@
+import { DISPUTES } from '@vmplanes/abi-hyperv';
 import { HostError, type PlainRecord } from '@vmplanes/engine';
 import { describe, expect, it } from 'vitest';
 import { defaultOptions, optionsOf, optionsSchema, profiles } from './options.ts';
@@ -26,6 +27,12 @@ describe('options', () => {
   });
   it('profiles only set switches', () => {
     for (const changes of Object.values(profiles)) for (const name of Object.keys(changes)) expect(properties[name]!['default']).toBe('profile');
+  });
+  it('decide every question on which sources differ, unless the answer makes no difference', () => {
+    for (const { id, noOption } of DISPUTES) expect([id, Object.hasOwn(defaultOptions, id)]).toEqual([id, noOption === undefined]);
+    expect(DISPUTES.filter((d) => d.noOption !== undefined).map((d) => d.id)).toEqual(['sharedDebugRegisters', 'messageTypes5And6']);
+    const switches = Object.entries(properties).flatMap(([name, schema]) => (name !== 'profile' && schema['default'] === 'profile' ? [name] : []));
+    expect(switches.sort()).toEqual(DISPUTES.flatMap((d) => (d.noOption === undefined ? [d.id] : [])).sort());
   });
   it('complete ports and offsets', () => {
     const { ports, codeOffsets } = optionsOf({ ports: [{ connectionId: 4, kind: 'message', sint: 2 }], codeOffsets: { return64: 0x28 } });

@@ -70,28 +70,42 @@ const settings = {
   ports: setting<readonly HvPort[]>([], { type: 'array', items: portSchema }, 'Ports of the partition with the connection to each.'),
   devices: setting<readonly number[]>([], { type: 'array', items: integer(0, 0xffff_ffff), uniqueItems: true }, 'Ids of devices whose interrupts may be retargeted.'),
 
-  codeOffsets: setting<CodeOffsets>(defaultOffsets, offsetsSchema, 'Offsets of the VTL call and return stubs in the hypercall page.'),
+  codeOffsets: { initial: defaultOffsets, schema: offsetsSchema, about: 'Offsets of the VTL call and return stubs in the hypercall page; openvmm: 0x0f and 0x26, its WHP back end: 0x0f and 0x28, QEMU: 0x16 and 0x20.', isSwitch: true } as Setting<CodeOffsets>,
   controlLayout: choice(['tlfs', 'v6'], 'Bits of the control word: of the online specification, or of the printed 6.0b (nested at 26, shorter header size).'),
   straddleStatus: choice([4, 3], 'Status when a parameter list crosses a page: alignment or input.'),
   vtlProtTarget: choice(['lenient', 'owner', 'restricted'], 'ModifyVtlProtectionMask names the owner of the protection, the restricted VTL, or (two VTLs) either.'),
   strictExecBits: choice([false, true], 'Execute needs both execute bits while MBEC is off.'),
+  executeBitOrder: choice(['kernelFirst', 'userFirst'], 'Execute bits of access flags: kernel 2 and user 3, or user 2 and kernel 3.'),
   vsmCapsLayout: choice(['lsb', 'tlfs'], 'VsmCapabilities counts its bits from the least or the most significant end.'),
+  mbecVtlMask: choice(['subject', 'owner'], 'MBEC masks name the VTLs that are subject to MBEC, or those that set it.'),
   partitionEnabledStatus: choice([0x51, 5], 'Status of EnablePartitionVtl for a VTL that is enabled.'),
   vpEnabledStatus: choice([0x86, 5], 'Status of EnableVpVtl for a VTL that is enabled there.'),
   badVtlStatus: choice([5, 6], 'Status of EnablePartitionVtl for VTL0 or beyond the maximum.'),
   allowUpwardIpi: choice([false, true], "A cluster IPI may name a VTL above the caller's."),
   clusterIpiAll: choice([true, false], 'A cluster IPI may use the set of all VPs.'),
   apicIdElement: choice([4, 8], 'Bytes of an element of GetVpIndexFromApicId.'),
+  memoryMessageBytes: choice([0xf0, 0x50], 'Bytes of the payload of a memory intercept message: with the registers of the VP, or without.'),
+  setRegistersElement: choice(['record', 'packed'], 'SetVpRegisters takes records of name and value, or all names and then all values.'),
+  otherVpRegisters: choice([true, false], 'Get/SetVpRegisters reach other VPs than that of the caller.'),
+  partitionIdStatus: choice(['byCall', 'invalidPartitionId'], 'Status of a partition id other than the own: as each call has it, or InvalidPartitionId always.'),
   interceptGva: choice([false, true], 'Memory intercept messages carry the linear address.'),
   maskChangeStatus: choice([0, 0x50], 'Status of a change of the default protection mask after it was set: kept silently, or refused.'),
+  protectionClearStatus: choice([0, 0x50], 'Status of a write of VsmPartitionConfig that would disable protections again: kept silently, or refused.'),
+  protectionsEnabledBy: choice(['bit', 'write'], 'Protections are enabled by bit 0 of VsmPartitionConfig, or by any write to it.'),
   strictSelfRegs: choice([false, true], "Get/SetVpRegisters refuses architectural registers of the caller's own VTL."),
   scontrolEnabled: choice([false, true], 'SCONTROL is enabled after reset.'),
   vtl1ApicSwEnabled: choice([false, true], 'The local APIC of a VTL above 0 starts software-enabled.'),
   translateOwnVtl: choice([true, false], "TranslateVirtualAddress accepts the caller's own VTL."),
-  busyIntercept: choice(['queue', 'drop'], 'Messages of secure intercepts are queued one deep, or dropped, while the slot is in use.'),
+  translateExOutput: choice([0x40, 24], 'Bytes of output of TranslateVirtualAddressEx: with event information, or without.'),
+  busyIntercept: choice(['queue', 'drop'], 'A secure intercept that cannot be told waits one deep for its slot and is #GP without a SynIC, or it is dropped and the instruction executes again.'),
+  hypercallPageWrite: choice(['gp', 'mc'], 'An access that an overlay page does not allow raises #GP or #MC.'),
+  installInterceptCaller: choice(['higherVtl', 'parent'], 'InstallIntercept is for a higher VTL and I/O ports, or for the parent partition alone.'),
+  startStartedVp: choice(['refuse', 'restart'], 'StartVirtualProcessor refuses a VP that was started, or starts it again.'),
   dropStartup: choice(['always', 'denied'], 'INIT and SIPI to a VTL below an enabled one are dropped always, or only when DenyLowerVtlStartup is set.'),
   nonRamStatus: choice([5, 8], 'Status of protecting a page that is not RAM.'),
   prefillReturn: choice([true, false], 'Entering a VTL prefills the return registers of its assist page.'),
+  vinaAutoReset: choice(['entry', 'return'], 'Automatic reset of VINA happens when its VTL is entered, or when it returns.'),
+  assistPageContent: choice(['zeroFirst', 'zeroEach', 'kept'], 'Enabling the VP assist page clears it the first time, every time, or never.'),
 };
 
 /** Options of this personality. Where public sources disagree each choice is a named switch; a profile is a set of them. */
@@ -105,19 +119,37 @@ export const defaultOptions: HvOptions = Object.fromEntries(Object.entries(setti
 export const profiles = {
   default: {},
   'kvm-unit-tests': { vsmCapsLayout: 'tlfs', allowUpwardIpi: true },
+  qemu: {
+    vtlProtTarget: 'restricted',
+    codeOffsets: { call64: 0x16, return64: 0x20, call32: 0x16, return32: 0x20 },
+    partitionEnabledStatus: 5,
+    vpEnabledStatus: 5,
+    allowUpwardIpi: true,
+    setRegistersElement: 'packed',
+    partitionIdStatus: 'invalidPartitionId',
+    vtl1ApicSwEnabled: true,
+    assistPageContent: 'zeroEach',
+  },
+  whp: { codeOffsets: { call64: 0x0f, return64: 0x28, call32: 0x04, return32: 0x1b }, startStartedVp: 'restart' },
   openvmm: {
     vtlProtTarget: 'owner',
     strictExecBits: true,
     straddleStatus: 3,
     badVtlStatus: 6,
     clusterIpiAll: false,
+    memoryMessageBytes: 0x50,
+    otherVpRegisters: false,
     maskChangeStatus: 0x50,
+    protectionClearStatus: 0x50,
+    protectionsEnabledBy: 'write',
     scontrolEnabled: true,
     translateOwnVtl: false,
     busyIntercept: 'drop',
     dropStartup: 'denied',
     nonRamStatus: 8,
     prefillReturn: false,
+    vinaAutoReset: 'return',
+    assistPageContent: 'kept',
     strictSelfRegs: true,
   },
 } as const satisfies Readonly<Record<string, Partial<HvOptions>>>;
@@ -125,9 +157,10 @@ export const profiles = {
 /** Stands for the value that the profile gives. */
 const BY_PROFILE = 'profile';
 
+const byProfile = ({ enum: values, ...schema }: PlainRecord): PlainRecord => (values === undefined ? { anyOf: [{ const: BY_PROFILE }, schema] } : { enum: [BY_PROFILE, ...(values as readonly PlainState[])] });
 const schemaOf = ({ initial, schema, about, isSwitch }: Setting<unknown>): PlainRecord =>
   isSwitch
-    ? { enum: [BY_PROFILE, ...(schema['enum'] as readonly PlainState[])], default: BY_PROFILE, description: `${about} Unless the profile says otherwise: ${String(initial)}.` }
+    ? { ...byProfile(schema), default: BY_PROFILE, description: `${about} Unless the profile says otherwise: ${typeof initial === 'object' ? JSON.stringify(initial) : String(initial)}.` }
     : { ...schema, default: initial as PlainState, description: about };
 
 /** JSON Schema of the options; every property has a default. */

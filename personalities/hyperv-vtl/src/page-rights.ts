@@ -1,9 +1,14 @@
 import { HvMapGpaFlags } from '@vmplanes/abi-hyperv';
 import { ALL_RIGHTS, EXEC_RIGHTS, Right, type Rights } from '@vmplanes/engine';
+import type { HvOptions } from './options.ts';
 
 const { readable: READ, writable: WRITE, kernelExecutable: KERNEL, userExecutable: USER } = HvMapGpaFlags.mask;
 /** Flags that a guest may use. */
 const USABLE = READ | WRITE | KERNEL | USER;
+
+/** Access flags with the execute bits in the order of {@link HvMapGpaFlags}, or back, where a partition has them the other way round. */
+export const ordered = (flags: number, { executeBitOrder }: Pick<HvOptions, 'executeBitOrder'>): number =>
+  executeBitOrder === 'kernelFirst' ? flags : (flags & ~(KERNEL | USER)) | ((flags & KERNEL) === 0 ? 0 : USER) | ((flags & USER) === 0 ? 0 : KERNEL);
 
 /**
  * Whether access flags can stand: every right needs read. Execution is one right while MBEC is off: either execute bit means it, or

@@ -103,8 +103,12 @@ export interface Vsm extends Chapter {
   readonly enabledVtls: number;
   /** VTLs enabled with MBEC for them. */
   readonly mbecVtls: number;
+  /** The same as the masks of the registers name them. */
+  readonly mbecEnabledVtls: number;
   /** Enables a VTL for the partition. @param mbec - VTLs below it get split execute rights. */
   enable(vtl: number, mbec: boolean): void;
+  /** The VTL may protect memory of those below it. */
+  isProtecting(vtl: number): boolean;
   /** Execute rights below `vtl` are split. */
   isMbecBelow(vtl: number): boolean;
   /** A VTL above `vtl` forbids it to start processors. */
@@ -220,6 +224,8 @@ export interface Vina extends Chapter {
   evaluate(context: PlaneContext): void;
   /** The VTL is entered: automatic reset. */
   entered(context: PlaneContext): void;
+  /** The VTL has returned: automatic reset, where that is when it happens. */
+  left(context: PlaneContext): void;
 }
 
 /** Fields of the VP assist page, in the guest's page or kept inside while it is disabled. @spec TLFS HV_VP_ASSIST_PAGE */

@@ -1,4 +1,4 @@
-import { type Call, CALLS, HvCall, HvPartitionPrivilegeMask } from '@vmplanes/abi-hyperv';
+import { type Call, CALLS, type Dispute, DISPUTES, HvCall, HvPartitionPrivilegeMask } from '@vmplanes/abi-hyperv';
 import { hex } from '@vmplanes/binary';
 import type { SupportRow } from '@vmplanes/engine';
 import { bindings } from './calls.ts';
@@ -30,6 +30,12 @@ const callRow = (call: Call): SupportRow => {
 const granted: readonly string[] = servedPrivileges;
 const bit = (name: keyof typeof HvPartitionPrivilegeMask.fields): string => `bit ${HvPartitionPrivilegeMask.shift[name]}`;
 
+/** A question on which sources differ: served where an option decides it. */
+const disputeRow = ({ id, question, default: byDefault, alternatives, sources, noOption }: Dispute): SupportRow => ({
+  ...row('choice', id, noOption === undefined ? 'option' : 'fixed', sources.join('; '), noOption ?? null),
+  note: `${question} ${byDefault}; or ${alternatives.join('; or ')}${noOption === undefined ? '' : `. Not an option: ${noOption}`}`,
+});
+
 /** The support matrix, printed from the tables that the behaviour is bound to. */
 export const support: readonly SupportRow[] = [
   ...leafSupport.map(({ leaf, why }) => row('cpuid', leaf.name, hex(leaf.leaf), 'TLFS Feature and Interface Discovery', why)),
@@ -37,4 +43,5 @@ export const support: readonly SupportRow[] = [
   ...CALLS.map(callRow),
   ...registerSupport,
   ...msrSupport,
+  ...DISPUTES.map(disputeRow),
 ];

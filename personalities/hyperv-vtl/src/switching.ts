@@ -104,6 +104,7 @@ export class SwitchingChapter implements Switching {
     if (to.plane < from.plane) {
       // Whoever ordered the switch: a VTL that does not run holds no locks.
       vsm.releaseTlbLocks(from.vp, from.plane);
+      vina.left(from);
       return;
     }
     if (assist.isEnabled(to)) {

@@ -2,14 +2,14 @@ import { type HvCall, HvInputPostMessageDirect, HvMessage, HvStatus, HV_VP_INDEX
 import type { PlaneContext } from '@vmplanes/engine';
 import type { SimpleHandler } from './dispatcher/bind.ts';
 import type { CallFrame } from './dispatcher/call-frame.ts';
-import { isSelf, NO_VTL, plainVtl } from './input-vtl.ts';
+import { foreignStatus, isSelf, NO_VTL, plainVtl } from './input-vtl.ts';
 
 const { Success, AccessDenied, InvalidParameter, InvalidVpIndex, InvalidVtlState, InvalidSynicState, ObjectInUse } = HvStatus;
 const SINTS = 16;
 
 /** The lower VTL of a VP that a higher one names; or a status. */
 const lowerVtl = (call: CallFrame, partitionLo: number, partitionHi: number, vpIndex: number, rawVtl: number, sint: number): PlaneContext | number => {
-  if (!isSelf(partitionLo, partitionHi)) return AccessDenied;
+  if (!isSelf(partitionLo, partitionHi)) return foreignStatus(call);
   const vp = vpIndex === HV_VP_INDEX_SELF ? call.vp : call.hv.machine.vps[vpIndex];
   if (vp === undefined) return InvalidVpIndex;
   const vtl = plainVtl(call, rawVtl);

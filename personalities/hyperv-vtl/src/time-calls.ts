@@ -1,9 +1,9 @@
 import { type HvCall, HvStatus } from '@vmplanes/abi-hyperv';
 import { fromWords } from '@vmplanes/binary';
 import type { SimpleHandler } from './dispatcher/bind.ts';
-import { isSelf } from './input-vtl.ts';
+import { foreignStatus, isSelf } from './input-vtl.ts';
 
-const { Success, AccessDenied, InvalidParameter } = HvStatus;
+const { Success, InvalidParameter } = HvStatus;
 
 /** The VP waits for another one: the rest of its slice goes to the others. @spec TLFS HvCallNotifyLongSpinWait */
 export const notifyLongSpinWait: SimpleHandler<typeof HvCall.NotifyLongSpinWait> = (call) => {
@@ -13,7 +13,7 @@ export const notifyLongSpinWait: SimpleHandler<typeof HvCall.NotifyLongSpinWait>
 
 /** The guest comes back from a suspended state: clocks go on from what they showed then. @spec TLFS HvCallRestorePartitionTime */
 export const restorePartitionTime: SimpleHandler<typeof HvCall.RestorePartitionTime> = (call, input) => {
-  if (!isSelf(input.partitionIdLo, input.partitionIdHi)) return AccessDenied;
+  if (!isSelf(input.partitionIdLo, input.partitionIdHi)) return foreignStatus(call);
   if (input.reservedZ !== 0) return InvalidParameter;
   call.hv.chapters.clocks.restoreTime(call.vp, fromWords(input.referenceTimeLo, input.referenceTimeHi), fromWords(input.tscLo, input.tscHi), input.tscSequence);
   return Success;

@@ -1,10 +1,10 @@
-import { type HvCall, HvCacheType, HvOutputTranslateVirtualAddressEx, HvStatus, HvTranslateGvaControlFlags, HvTranslateGvaResultCode, HvX64PendingEventAccessFlags, HvX64PendingEventHeader, HvX64PendingEventType, HvX64PendingExceptionEvent, HvX64PendingMemoryInterceptEvent } from '@vmplanes/abi-hyperv';
+import { HvCacheType, HvCall, HvOutputTranslateVirtualAddressEx, HvOutputTranslateVirtualAddressExTlfs, HvStatus, HvTranslateGvaControlFlags, HvTranslateGvaResultCode, HvX64PendingEventAccessFlags, HvX64PendingEventHeader, HvX64PendingEventType, HvX64PendingExceptionEvent, HvX64PendingMemoryInterceptEvent } from '@vmplanes/abi-hyperv';
 import { hiWord, loWord } from '@vmplanes/binary';
 import { AccessResult, PAGE_SIZE, type PlaneContext, Right } from '@vmplanes/engine';
 import { Access, PageFault, PageRight, Privilege, refusalOf, readRegister, WalkKind, type WalkResult, X86 } from '@vmplanes/x86';
 import type { SimpleHandler } from './dispatcher/bind.ts';
 import type { CallFrame } from './dispatcher/call-frame.ts';
-import { inputVtl, isSelf, NO_VTL } from './input-vtl.ts';
+import { foreignStatus, inputVtl, isSelf, NO_VTL } from './input-vtl.ts';
 import { vpOf } from './vsm-calls.ts';
 
 const { Success, InvalidParameter, AccessDenied, InvalidVpIndex } = HvStatus;
@@ -185,7 +185,7 @@ interface Input {
 /** Checks the operands, translates, and locks what the caller asked to be locked. @returns the translation, or a status. */
 const translate = (call: CallFrame, input: Input): Translation | number => {
   const { hv } = call;
-  if (!isSelf(input.partitionIdLo, input.partitionIdHi)) return AccessDenied;
+  if (!isSelf(input.partitionIdLo, input.partitionIdHi)) return foreignStatus(call);
   const vp = vpOf(call, input.vpIndex);
   if (vp === null) return InvalidVpIndex;
   const { controlFlagsLo: flags, controlFlagsHi: high } = input;
@@ -249,6 +249,12 @@ const writeEvent = ({ out, lo, hi }: Translation, data: DataView, at: number): v
     data.setUint32(at + field.guestPhysicalAddress + 4, Math.floor(page / TWO_32), true);
   }
 };
+
+/** The extended call with the output of its table: no event. */
+export const TranslateVirtualAddressExShort = Object.freeze({ ...HvCall.TranslateVirtualAddressEx, output: HvOutputTranslateVirtualAddressExTlfs });
+
+/** @spec TLFS HvCallTranslateVirtualAddressEx */
+export const translateVirtualAddressExShort: SimpleHandler<typeof TranslateVirtualAddressExShort> = translateVirtualAddress;
 
 /** @spec TLFS HvCallTranslateVirtualAddressEx; openvmm vm/hv1/hvdef/src/lib.rs */
 export const translateVirtualAddressEx: SimpleHandler<typeof HvCall.TranslateVirtualAddressEx> = (call, input, output) => {

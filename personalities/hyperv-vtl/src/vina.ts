@@ -59,6 +59,12 @@ export class VinaChapter implements Vina {
   }
 
   entered(context: PlaneContext): void {
+    if (this.hv.options.vinaAutoReset === 'entry') this.#reset(context);
+  }
+  left(context: PlaneContext): void {
+    if (this.hv.options.vinaAutoReset === 'return') this.#reset(context);
+  }
+  #reset(context: PlaneContext): void {
     const at = context.vp.index * MAX_PLANES + context.plane;
     if (this.#enabled[at] === 0 || (this.#registers[at]! & AUTO_RESET) === 0n) return;
     const { assist } = this.hv.chapters;

@@ -1,17 +1,16 @@
-import { type HvCall, HV_VP_INDEX_SELF, HvCheckVtlAccessResult, HvEnablePartitionVtlFlags, HvInitialVpContext, HvMapGpaFlags, HvRegisterVsmPartitionConfig, HvStatus } from '@vmplanes/abi-hyperv';
+import { type HvCall, HV_VP_INDEX_SELF, HvCheckVtlAccessResult, HvEnablePartitionVtlFlags, HvInitialVpContext, HvMapGpaFlags, HvStatus } from '@vmplanes/abi-hyperv';
 import { Activity, PAGE_LIMIT, type PlaneContext, PlaneId, type Vp } from '@vmplanes/engine';
 import { Svr } from '@vmplanes/x86';
 import { copyClock } from './new-vtl.ts';
 import type { RepHandler, SimpleHandler } from './dispatcher/bind.ts';
 import type { CallFrame } from './dispatcher/call-frame.ts';
 import { isLegalContext, loadContext } from './initial-context.ts';
-import { inputVtl, isSelf, NO_VTL, plainVtl } from './input-vtl.ts';
-import { isLegalMask, normalMask } from './page-rights.ts';
-import { SwitchReason } from './ports.ts';
+import { foreignStatus, inputVtl, isSelf, NO_VTL, plainVtl } from './input-vtl.ts';
+import { isLegalMask, normalMask, ordered } from './page-rights.ts';
+import { type HvContext, SwitchReason } from './ports.ts';
 
 const { Success, InvalidParameter, AccessDenied, InvalidPartitionId, InvalidVpIndex, InvalidVpState, InvalidVtlState, InvalidRegisterValue } = HvStatus;
 const { enableMbec } = HvEnablePartitionVtlFlags.mask;
-const PROTECT = HvRegisterVsmPartitionConfig.mask.enableVtlProtection;
 const TWO_32 = 2 ** 32;
 /** Access rights that a sparse check can ask for. */
 const CHECKABLE = HvMapGpaFlags.mask.readable | HvMapGpaFlags.mask.writable | HvMapGpaFlags.mask.kernelExecutable | HvMapGpaFlags.mask.userExecutable;
@@ -73,6 +72,13 @@ export const enableVpVtl: SimpleHandler<typeof HvCall.EnableVpVtl> = (call, inpu
 /** VTL0 waits for its start, and so does whatever lies above it on a VP that never ran. */
 const isStarted = (vp: Vp, target: PlaneContext): boolean => vp.plane(0).activity !== Activity.WaitForSipi || (target.plane !== 0 && vp.current !== 0);
 
+/** What INIT does to a processor happens to one VTL, and what it waited for is over. @spec TLFS HvCallStartVirtualProcessor; openvmm vmm_core/virt_whp/src */
+const restart = (hv: HvContext, target: PlaneContext): void => {
+  hv.chapters.intercepts.release(target);
+  target.wait = null;
+  hv.arch.reset(target, 'init');
+};
+
 /**
  * Starts a VP with a full register state, in its highest VTL: a lower one then has its state when that VTL returns.
  * @spec TLFS HvCallStartVirtualProcessor
@@ -89,12 +95,14 @@ export const startVirtualProcessor: SimpleHandler<typeof HvCall.StartVirtualProc
   const target = vp.planes[vtl];
   if (!target) return InvalidVpState;
   if (hv.chapters.vsm.isStartupDenied(call.vtl)) return AccessDenied;
-  if (isStarted(vp, target)) return InvalidVpState;
+  const isRestart = isStarted(vp, target);
+  if (isRestart && hv.options.startStartedVp === 'refuse') return InvalidVpState;
   const context = HvInitialVpContext.read(input.data, input.vpContextAt);
   if (!isLegalContext(context, vtl, hv.arch.registers.features)) return InvalidRegisterValue;
   machine.checks?.authorise(target);
+  if (isRestart) restart(hv, target);
   loadContext(machine.arena, target, context);
-  if (vtl === 0) {
+  if (vtl === 0 || isRestart) {
     hv.arch.apicOf(target).latches.setWaitingForSipi(false);
     target.activity = Activity.Running;
     machine.eventsChanged(target);
@@ -129,26 +137,27 @@ const ownerOf = (call: CallFrame, raw: number): number => {
 export const modifyVtlProtectionMask: RepHandler<typeof HvCall.ModifyVtlProtectionMask> = {
   check: (call, input) => {
     const { vsm } = call.hv.chapters;
-    if (!isSelf(input.targetPartitionIdLo, input.targetPartitionIdHi)) return AccessDenied;
+    if (!isSelf(input.targetPartitionIdLo, input.targetPartitionIdHi)) return foreignStatus(call);
     if (call.vtl === 0) return InvalidParameter;
     const owner = ownerOf(call, input.targetVtl);
     if (owner < 0) return -owner;
     if (!areZero(input.bytes, input.reservedZAt, 3)) return InvalidParameter;
     if ((vsm.enabledVtls & (1 << owner)) === 0) return InvalidVtlState;
-    if (owner === call.vtl && (vsm.partitionConfig(owner) & PROTECT) === 0n) return AccessDenied;
-    return isLegalMask(input.mapFlags, vsm.isMbecBelow(owner), call.hv.options.strictExecBits) ? Success : InvalidRegisterValue;
+    if (owner === call.vtl && !vsm.isProtecting(owner)) return AccessDenied;
+    return isLegalMask(ordered(input.mapFlags, call.hv.options), vsm.isMbecBelow(owner), call.hv.options.strictExecBits) ? Success : InvalidRegisterValue;
   },
   element: (call, input, page) => {
     const { vsm, protections } = call.hv.chapters;
     const owner = ownerOf(call, input.targetVtl);
-    return protections.modify(owner, page.hi * TWO_32 + page.lo, normalMask(input.mapFlags, vsm.isMbecBelow(owner)));
+    return protections.modify(owner, page.hi * TWO_32 + page.lo, normalMask(ordered(input.mapFlags, call.hv.options), vsm.isMbecBelow(owner)));
   },
 };
 
 /** Tells which accesses of a lower VTL would be intercepted, and by whom. @spec openvmm vm/hv1/hvdef/src/lib.rs */
 export const checkSparseGpaPageVtlAccess: RepHandler<typeof HvCall.CheckSparseGpaPageVtlAccess> = {
   check: (call, input) => {
-    if (!isSelf(input.partitionIdLo, input.partitionIdHi) || call.vtl === 0) return AccessDenied;
+    if (!isSelf(input.partitionIdLo, input.partitionIdHi)) return foreignStatus(call);
+    if (call.vtl === 0) return AccessDenied;
     const vtl = inputVtl(call, input.inputVtl);
     if (vtl === NO_VTL || (input.desiredAccess & ~CHECKABLE) !== 0 || input.reserved0 !== 0 || input.reserved1 !== 0) return InvalidParameter;
     return vtl >= call.vtl ? AccessDenied : Success;
@@ -157,11 +166,11 @@ export const checkSparseGpaPageVtlAccess: RepHandler<typeof HvCall.CheckSparseGp
     const { protections } = call.hv.chapters;
     const gpn = page.hi * TWO_32 + page.lo;
     const vtl = inputVtl(call, input.inputVtl);
-    const wanted = input.desiredAccess;
+    const wanted = ordered(input.desiredAccess, call.hv.options);
     // Only memory is protected.
     const owner = gpn < PAGE_LIMIT && call.hv.machine.memory.slots.find(gpn) !== null ? protections.deniedBy(vtl, gpn, wanted) : -1;
     output.hi = 0;
-    output.lo = owner < 0 ? HvCheckVtlAccessResult.Success : HvCheckVtlAccessResult.MemoryIntercept | ((wanted & ~protections.rightsFrom(owner, gpn)) << 8) | (owner << 16);
+    output.lo = owner < 0 ? HvCheckVtlAccessResult.Success : HvCheckVtlAccessResult.MemoryIntercept | (ordered(wanted & ~protections.rightsFrom(owner, gpn), call.hv.options) << 8) | (owner << 16);
     return Success;
   },
 };

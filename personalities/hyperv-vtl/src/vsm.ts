@@ -20,6 +20,10 @@ export class VsmChapter implements Vsm {
   readonly locks: TlbLocks;
   #enabled = 1;
   #mbec = 0;
+  /** VTLs enabled with the flag for MBEC. */
+  #mbecOwners = 0;
+  /** VTLs whose protections are enabled. */
+  #protecting = 0;
   /** VsmPartitionConfig by VTL. */
   readonly #configs = new BigUint64Array(MAX_PLANES).fill(VSM_PARTITION_CONFIG_RESET);
   /** By VP index * 16 + VTL. */
@@ -36,12 +40,16 @@ export class VsmChapter implements Vsm {
   get mbecVtls(): number {
     return this.#mbec;
   }
+  get mbecEnabledVtls(): number {
+    return this.hv.options.mbecVtlMask === 'subject' ? this.#mbec : this.#mbecOwners;
+  }
 
   /** Enables a VTL for the partition. @param mbec - VTLs below it get split execute rights. */
   enable(vtl: number, mbec: boolean): void {
     this.#enabled |= 1 << vtl;
     if (!mbec) return;
     this.#mbec |= (1 << vtl) - 1;
+    this.#mbecOwners |= 1 << vtl;
     this.hv.arch.executeRightsByMode = true;
   }
 
@@ -62,16 +70,21 @@ export class VsmChapter implements Vsm {
   partitionConfig(vtl: number): bigint {
     return this.#configs[vtl]!;
   }
+  isProtecting(vtl: number): boolean {
+    return (this.#protecting & (1 << vtl)) !== 0;
+  }
   isMbecBelow(vtl: number): boolean {
     return (this.#mbec & ((1 << vtl) - 1)) !== 0;
   }
 
   writePartitionConfig(vtl: number, value: bigint): number {
     const isMbec = this.isMbecBelow(vtl);
-    const written = writePartitionConfig(this.#configs[vtl]!, value, isMbec, this.hv.options);
+    const written = writePartitionConfig(this.#configs[vtl]!, this.isProtecting(vtl), value, isMbec, this.hv.options);
     if (written.status !== HvStatus.Success) return written.status;
     this.#configs[vtl] = written.value;
-    if (written.protects) this.hv.chapters.protections.setDefault(vtl, grantedByDefault(written.value, isMbec));
+    if (!written.protects) return HvStatus.Success;
+    this.#protecting |= 1 << vtl;
+    this.hv.chapters.protections.setDefault(vtl, grantedByDefault(written.value, isMbec, this.hv.options));
     return HvStatus.Success;
   }
 
@@ -114,7 +127,7 @@ export class VsmChapter implements Vsm {
 
   reset(): void {
     this.#enabled = 1;
-    this.#mbec = 0;
+    this.#mbec = this.#mbecOwners = this.#protecting = 0;
     this.hv.arch.executeRightsByMode = false;
     this.#configs.fill(VSM_PARTITION_CONFIG_RESET);
     this.#crIntercepts = [];
@@ -122,12 +135,14 @@ export class VsmChapter implements Vsm {
   }
   save(): PlainState {
     const intercepts = this.#crIntercepts.flatMap((c, at) => (c === undefined ? [] : [{ at, ...c }]));
-    return { enabled: this.#enabled, mbec: this.#mbec, configs: this.#configs.slice(), intercepts, locks: this.locks.save() };
+    return { enabled: this.#enabled, mbec: this.#mbec, mbecOwners: this.#mbecOwners, protecting: this.#protecting, configs: this.#configs.slice(), intercepts, locks: this.locks.save() };
   }
   restore(state: PlainState): void {
     const s = state as PlainRecord;
     this.#enabled = s['enabled'] as number;
     this.#mbec = s['mbec'] as number;
+    this.#mbecOwners = s['mbecOwners'] as number;
+    this.#protecting = s['protecting'] as number;
     this.hv.arch.executeRightsByMode = this.#mbec !== 0;
     this.#configs.set(s['configs'] as BigUint64Array);
     this.#crIntercepts = [];

@@ -131,9 +131,9 @@ describe('messages', () => {
 });
 
 describe('disputes', () => {
-  it('are the 34 known ones, each with an alternative and a source', () => {
-    expect(DISPUTES.length).toBe(34);
-    expect(new Set(DISPUTES.map((row) => row.id)).size).toBe(34);
+  it('are the 38 known ones, each with an alternative and a source', () => {
+    expect(DISPUTES.length).toBe(38);
+    expect(new Set(DISPUTES.map((row) => row.id)).size).toBe(38);
     for (const row of DISPUTES) {
       expect(row.alternatives.length, row.id).toBeGreaterThan(0);
       expect(row.alternatives, row.id).not.toContain(row.default);
@@ -143,11 +143,11 @@ describe('disputes', () => {
   const answer = (id: string): string => DISPUTES.find((row) => row.id === id)!.default;
   test('defaults are what is declared', () => {
     expect([HypercallInput.shift.isNested, HypercallInput.shift.variableHeaderSize]).toEqual([31, 17]);
-    expect(answer('controlWordLayout')).toBe('31 and 26:17');
+    expect(answer('controlLayout')).toBe('31 and 26:17');
     expect(answer('codeOffsets')).toBe(`0x0${CODE_PAGE_OFFSETS.openvmm.x64.call.toString(16)} and 0x${CODE_PAGE_OFFSETS.openvmm.x64.return.toString(16)}`);
     const elementOf = (code: number): unknown => callOf(code);
-    expect(elementOf(0x9a)).toMatchObject({ element: { size: Number(answer('vpIndexElement')) } });
+    expect(elementOf(0x9a)).toMatchObject({ element: { size: Number(answer('apicIdElement')) } });
     expect(elementOf(0xac)).toMatchObject({ output: { size: 0x40 } });
-    expect(answer('scontrolReset')).toBe(String(msrOf(HvMsr.Scontrol)!.reset ?? 0n));
+    expect(answer('scontrolEnabled')).toBe(String(msrOf(HvMsr.Scontrol)!.reset ?? 0n));
   });
 });

@@ -16,6 +16,8 @@ export type SimpleHandler<C> = (call: CallFrame, input: Readonly<View<Parameteri
 export interface RepHandler<C> {
   /** What is checked once, before the first element of each run. */
   readonly check?: (call: CallFrame, input: Readonly<View<Parameterised<'rep' | 'variableRep', C>['header']>>) => number;
+  /** Bytes of a list of `count` elements that do not lie one behind the other. */
+  readonly listBytes?: (count: number) => number;
   /**
    * Does one element; `call.index` is its number.
    * @param output - of this element, zeroed.
@@ -45,6 +47,8 @@ export interface RepBinding {
   readonly kind: 'rep';
   readonly call: ParameterCall;
   check(call: CallFrame, input: Block): number;
+  /** Bytes of a list, where they are not those of its elements. */
+  readonly listBytes: ((count: number) => number) | null;
   element(call: CallFrame, input: Block, element: Block, output: Block): number;
 }
 export interface VtlSwitchBinding {
@@ -66,8 +70,8 @@ const unchecked = (): number => 0;
 export const on = <C extends Exclude<Call, { readonly shape: 'opaque' }>>(call: C, handler: HandlerOf<C>): Binding => {
   if (call.shape === 'vtlSwitch') return { kind: 'vtlSwitch', call, run: handler as VtlSwitchHandler };
   if (typeof handler === 'function') return { kind: 'simple', call, run: handler as SimpleBinding['run'] };
-  const { check, element } = handler as RepHandler<RepCall>;
-  return { kind: 'rep', call, check: (check ?? unchecked) as RepBinding['check'], element: element as RepBinding['element'] };
+  const { check, listBytes, element } = handler as RepHandler<RepCall>;
+  return { kind: 'rep', call, check: (check ?? unchecked) as RepBinding['check'], listBytes: listBytes ?? null, element: element as RepBinding['element'] };
 };
 
 /** States that a declared call is not served; guests get the status of an unknown code. */

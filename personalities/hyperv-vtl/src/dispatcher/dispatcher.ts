@@ -35,6 +35,7 @@ interface Entry {
   readonly call: ParameterCall;
   readonly headerBytes: number;
   readonly elementBytes: number;
+  readonly listBytes: ((count: number) => number) | null;
   readonly outputBytes: number;
   readonly outputElementBytes: number;
   readonly isRep: boolean;
@@ -62,6 +63,7 @@ const entryOf = (binding: Binding, granted: PrivilegeWords): Entry => {
     isAllowed: hasAll(neededWords(call.privileges), granted),
     headerBytes: size('header'),
     elementBytes: size('element'),
+    listBytes: binding.kind === 'rep' ? binding.listBytes : null,
     outputBytes: size('output'),
     outputElementBytes: size('outputElement'),
     isRep: binding.kind === 'rep',
@@ -135,7 +137,7 @@ export class Dispatcher {
     if (!this.#isWellFormed(call, entry)) return this.#reject(call, io, entry, HvStatus.InvalidHypercallInput);
 
     call.headerBytes = entry.headerBytes;
-    const inputBytes = entry.headerBytes + 8 * call.units + call.count * entry.elementBytes;
+    const inputBytes = entry.headerBytes + 8 * call.units + (entry.listBytes === null ? call.count * entry.elementBytes : entry.listBytes(call.count));
     const outputBytes = entry.isRep ? call.count * entry.outputElementBytes : entry.outputBytes;
     return call.isFast ? this.#fast(call, io, entry, inputBytes, outputBytes) : this.#slow(call, io, entry, inputBytes, outputBytes);
   }

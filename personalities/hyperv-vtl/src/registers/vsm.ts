@@ -12,7 +12,8 @@ const CR_CONTROL = (1n << 29n) - 1n;
 
 /** What VSM offers; DR6 and MBEC as configured. @spec TLFS Virtual Secure Mode, VSM capabilities; openvmm vm/hv1/hvdef/src/lib.rs */
 const capabilities = ({ options }: HvContext): bigint => {
-  const mbecVtlMask = options.mbec ? (1 << options.maximumVtl) - 1 : 0;
+  const below = (1 << options.maximumVtl) - 1;
+  const mbecVtlMask = options.mbec ? (options.mbecVtlMask === 'subject' ? below : below << 1) : 0;
   const common = { dr6Shared: options.dr6Shared, mbecVtlMask, denyLowerVtlStartup: true };
   return options.vsmCapsLayout === 'tlfs' ? HvRegisterVsmCapabilitiesTlfs.pack(common) : HvRegisterVsmCapabilities.pack({ ...common, interceptPageAvailable: true, returnActionAvailable: true });
 };
@@ -55,10 +56,10 @@ export const vsmRegisters: Readonly<Partial<Record<HvRegisterName, RegisterBindi
   VsmCodePageOffsets: codePageOffsets,
   VsmVpStatus: {
     read: ({ hv, target: { vp } }) =>
-      HvRegisterVsmVpStatus.pack({ activeVtl: vp.current, activeMbecEnabled: (hv.chapters.vsm.mbecVtls & (1 << vp.current)) !== 0, enabledVtlSet: hv.chapters.vsm.enabledOn(vp) }),
+      HvRegisterVsmVpStatus.pack({ activeVtl: vp.current, activeMbecEnabled: (hv.chapters.vsm.mbecEnabledVtls & (1 << vp.current)) !== 0, enabledVtlSet: hv.chapters.vsm.enabledOn(vp) }),
   },
   VsmPartitionStatus: {
-    read: ({ hv: { chapters, options } }) => HvRegisterVsmPartitionStatus.pack({ enabledVtlSet: chapters.vsm.enabledVtls, maximumVtl: options.maximumVtl, mbecEnabledVtlSet: chapters.vsm.mbecVtls }),
+    read: ({ hv: { chapters, options } }) => HvRegisterVsmPartitionStatus.pack({ enabledVtlSet: chapters.vsm.enabledVtls, maximumVtl: options.maximumVtl, mbecEnabledVtlSet: chapters.vsm.mbecEnabledVtls }),
   },
   VsmVina: {
     read: ({ hv, target }) => hv.chapters.vina.read(target.vp, target.plane),
