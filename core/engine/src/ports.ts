@@ -130,8 +130,11 @@ export interface Personality extends Stateful {
   handle(context: PlaneContext, exit: CpuExit): Answer | null;
   /** Answers events of other planes under a policy that leaves the choice outside; null leaves it to the VMM. */
   planeEvent?(vp: Vp, pending: PlaneMask, target: PlaneMask): Answer | null;
-  /** Finishes an exit after the VMM replied. */
-  complete?(context: PlaneContext, completion: Completion): void;
+  /**
+   * Finishes an exit after the VMM replied, or work that the personality left for the next run of a plane. The instruction is the personality's to retire.
+   * @returns what else to do, such as another exit or a switch, or nothing.
+   */
+  complete?(context: PlaneContext, completion: Completion): Answer | null | void;
   /** A plane context was created on a VP. */
   contextCreated?(context: PlaneContext): void;
   /** A plane context was reset, by its owner or by a signal of the guest; `kind` is one of the architecture's reset names. */

@@ -101,9 +101,13 @@ export class RunLoop {
     const checkFirst = options.eventCheck === 'first';
     for (;;) {
       const context = vp.context;
-      if (context.completion !== null) {
+      // A plane that is held finishes its work when its wait is over.
+      if (context.completion !== null && context.activity !== Activity.Held) {
         m.checks?.authorise(context);
-        this.#complete(context, context.completion);
+        const outcome = this.#complete(context, context.completion);
+        m.checks?.afterEvent(context);
+        if (outcome !== CONTINUE) return outcome;
+        if (vp.context !== context) continue;
       }
       if (vp.immediateExit) return Outcome.Interrupted;
       if (vp.suspended) return Outcome.Blocked;
@@ -130,6 +134,7 @@ export class RunLoop {
         }
       }
       if (context.activity !== Activity.Running && !this.#wake(context)) return Outcome.Blocked;
+      if (context.completion !== null) continue;
       if (several && !checkFirst) {
         const target = rule.due(context);
         if (target !== 0) {
@@ -192,14 +197,18 @@ export class RunLoop {
     return true;
   }
 
-  #complete(context: PlaneContext, completion: Completion): void {
+  #complete(context: PlaneContext, completion: Completion): Outcome | typeof CONTINUE {
     const m = this.#machine;
     if (completion.reply === null) {
       throw new HostError('BadState', `VP ${context.vp.index} plane ${context.plane} waits for the reply to '${completion.kind}'`);
     }
     context.completion = null;
-    if (completion.owner === 'arch') m.arch.complete(context, completion);
-    else m.personality(completion.owner).complete?.(context, completion);
+    if (completion.owner === 'arch') {
+      m.arch.complete(context, completion);
+      return CONTINUE;
+    }
+    const answer = m.personality(completion.owner).complete?.(context, completion) ?? null;
+    return answer === null ? CONTINUE : this.#apply(context.vp, context, answer, false);
   }
 
   #planeEvent(vp: Vp, target: number): Outcome | typeof CONTINUE {

@@ -147,7 +147,10 @@ export interface Switching extends Chapter {
   planeOf(context: PlaneContext): SnpPlane;
   /** Creates the context of a VMPL on a VP where it is missing. */
   create(vp: Vp, vmpl: number): SnpPlane;
-  /** Run VMPL. The response must be in the caller's GHCB or MSR before. @returns null when the target does not exist. */
+  /**
+   * Run VMPL. The response must be in the caller's GHCB or MSR before. VMPL0 always exists where {@link SnpChapters.svsm} is not null, without a VMSA.
+   * @returns null when the target does not exist.
+   */
   run(from: SnpPlane, vmpl: number): Answer | null;
 }
 
@@ -179,9 +182,14 @@ export interface GuestRequests extends Chapter {
   readonly keys: readonly Uint8Array[];
 }
 
-/** An SVSM inside the personality: serves calls of the guest's VMPL as a provider at VMPL0. @spec SVSM 1.00 */
+/**
+ * An SVSM inside the personality. VMPL0 runs no code then and has no VMSA: whenever plane 0 of a processor is current, by Run VMPL, by an event or at the
+ * start, the provider works as a completion of that plane and runs the guest's VMPL again through {@link Switching.run}. So switches are those of an SVSM that
+ * is a guest. @spec SVSM 1.00
+ */
 export interface Svsm extends Chapter {
-  /** The guest asked to run VMPL0 with a call pending in its calling area. @returns null when the call left to the VMM is answered later. */
-  serve(plane: SnpPlane): Answer;
-  complete(plane: SnpPlane, completion: Completion): void;
+  /** VMPL of the guest, 1..3. */
+  readonly guestVmpl: number;
+  /** The work of VMPL0: completions of plane 0 whose kind starts with `svsm`. @returns what VMPL0 does next. */
+  complete(context: PlaneContext, completion: Completion): Answer;
 }

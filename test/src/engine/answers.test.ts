@@ -117,6 +117,42 @@ describe('answers of a handler', () => {
     expect(rig.vps[0]!.statistics.vmExits).toBe(1);
   });
 
+  it('a completion may answer: work left in a plane is done when that plane is current, and may switch back before any instruction', () => {
+    const served: string[] = [];
+    const rig = rigOf({
+      claims: calls,
+      on: (c) => {
+        c.vp.plane(1).completion = { owner: 'puppet', kind: 'serve', data: {}, reply: {} };
+        return c.vp.replies.switchTo(1, 'call');
+      },
+      complete: (context) => {
+        served.push(`plane ${context.plane} at ${context.vp.retired}`);
+        return context.vp.replies.switchTo(0, 'return');
+      },
+      guests: [{ 0: [call, call], 1: [{ op: 'shutdown' }] }],
+    });
+    expect(rig.kind()).toBe('idle');
+    expect(served).toEqual(['plane 1 at 1', 'plane 1 at 2']);
+    expect(rig.switches[0]).toEqual(['0>1 call', '1>0 return', '0>1 call', '1>0 return']);
+    expect(rig.vps[0]!.plane(1).retired).toBe(0);
+  });
+
+  it('a held plane finishes its work when its wait is over', () => {
+    const at: number[] = [];
+    const rig = rigOf({
+      claims: calls,
+      on: (c) => {
+        c.completion = { owner: 'puppet', kind: 'later', data: {}, reply: {} };
+        return c.vp.replies.wait({ kind: 'time', at: 5_000 }, 'advanced');
+      },
+      complete: (context) => void at.push(rig.machine.timeOf(context.vp)),
+      guests: [{ 0: [call, { op: 'work' }] }],
+    });
+    expect(rig.kind()).toBe('idle');
+    expect(at).toEqual([5_000]);
+    expect(rig.vps[0]!.context.completion).toBeNull();
+  });
+
   it('exit with completion: the owner finishes it with the reply, before the next instruction', () => {
     const done: Completion[] = [];
     const rig = rigOf({
