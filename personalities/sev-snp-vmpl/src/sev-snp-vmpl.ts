@@ -26,9 +26,6 @@ const encryptedClaims: readonly Claim[] = [
   ...['halt', 'shutdown', 'busLock', 'debug', 'memoryFault'].map((exit) => every(exit, 0)),
 ];
 
-/** The chapters that finish what left to the VMM, by the first word of the completion. */
-type Finisher = 'ghcb' | 'svsm';
-
 /**
  * SEV, SEV-ES or SEV-SNP of one machine: VMPL n is plane n. Exits are routed to the chapters of the specifications; each chapter owns its state.
  * @spec APM vol. 2, 15.34 to 15.36; GHCB 2.03; SVSM 1.00
@@ -88,13 +85,19 @@ export class SevSnpVmpl implements Personality, ContextPort, SnpContext {
     return owner === null ? null : owner.handle(context, { ...exit, key: CallKind.Vmmcall });
   }
 
-  complete(context: PlaneContext, completion: Completion): void {
-    const to = completion.kind.split('.')[0] as Finisher | 'refused';
-    // A refused access or instruction had no effect: it runs again.
-    if (to === 'refused') return;
-    const chapter = this.chapters[to];
-    if (!chapter) throw new HostError('Internal', `sev-snp-vmpl: nobody finishes '${completion.kind}'`);
-    chapter.complete(this.chapters.switching.planeOf(context), completion);
+  complete(context: PlaneContext, completion: Completion): Answer | null {
+    const { ghcb, svsm, switching } = this.chapters;
+    switch (completion.kind.split('.')[0]) {
+      // A refused access or instruction had no effect: it runs again.
+      case 'refused':
+        return null;
+      case 'ghcb':
+        ghcb.complete(switching.planeOf(context), completion);
+        return null;
+      case 'svsm':
+        if (svsm !== null) return svsm.complete(context, completion);
+    }
+    throw new HostError('Internal', `sev-snp-vmpl: nobody finishes '${completion.kind}'`);
   }
 
   // -- around the runs of a VMPL -------------------------------------------------------------------------------------
