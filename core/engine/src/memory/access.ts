@@ -201,7 +201,7 @@ export class Accessor {
     into.plane = subject.plane;
     into.result = result;
     into.isWalk = subject.kind === SubjectKind.Walk;
-    into.isPrivate = subject.side === Side.Current ? this.#memory.isPrivate(Math.floor(this.failedGpa / PAGE_SIZE)) : subject.side === Side.Private;
+    into.isPrivate = subject.side === Side.Current ? this.#memory.isPrivate(Math.floor(this.failedGpa / PAGE_SIZE)) : subject.side === Side.Private || subject.side === Side.OpenPrivate;
   }
 
   /** Resolves one page: permissions, then frame (may be {@link NO_FRAME}). On failure sets `missing`. */
@@ -226,8 +226,9 @@ export class Accessor {
     }
     const slot = memory.slots.find(gpn);
     if (slot === null) return Absent;
-    const isPrivate = memory.isPrivate(gpn);
-    if (subject.side !== Side.Current && isPrivate !== (subject.side === Side.Private)) return Mismatch;
+    const { side } = subject;
+    const isPrivate = side >= Side.OpenPrivate ? side === Side.OpenPrivate : memory.isPrivate(gpn);
+    if ((side === Side.Private && !isPrivate) || (side === Side.Shared && isPrivate)) return Mismatch;
     let rights = ALL_RIGHTS;
     if (!isHost) {
       rights = memory.permissions[subject.plane]!.get(gpn);

@@ -23,6 +23,10 @@ export const Side = {
   Private: 1,
   /** The shared one; a page that is private now is a mismatch. */
   Shared: 2,
+  /** The private one of a page whose sides can both be reached at any time, whatever its attribute. */
+  OpenPrivate: 3,
+  /** The shared one of such a page. */
+  OpenShared: 4,
 } as const;
 export type Side = (typeof Side)[keyof typeof Side];
 

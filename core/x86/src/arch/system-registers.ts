@@ -7,7 +7,7 @@ import { readRegister, writeRegister } from '../state/registers.ts';
 import { deriveFeatures, type CpuFeatures } from '../sys/features.ts';
 import { buildCpuid, cpuModels, resolveCpuModel, type ResolvedCpuModel } from '../sys/cpu-models.ts';
 import { CpuidOverlays, type CpuidState, CpuidTable, executeCpuid } from '../sys/cpuid.ts';
-import { legalizeCr0, legalizeCr3, legalizeCr4, legalizeCr8, legalizeDr7, legalizeXcr0, withLma } from '../sys/control.ts';
+import { type ControlState, legalizeCr0, legalizeCr3, legalizeCr4, legalizeCr8, legalizeDr7, legalizeXcr0, withLma } from '../sys/control.ts';
 import { isFault, type Legalized } from '../sys/fault.ts';
 import { type MsrAccess, MsrFilter, type MsrFilterDeclaration, MsrFilterDirection, type MsrRefusal, MsrTable, readControlState, msrRows } from '../sys/index.ts';
 import type { X86Arch } from './x86-arch.ts';
@@ -32,7 +32,9 @@ export class SystemRegisters implements Stateful {
   readonly stateName = 'x86.system';
   readonly stateVersion = 1;
   readonly features: CpuFeatures;
-  readonly addressModel: AddressModel;
+  #addressModel: AddressModel;
+  /** Bits that CR3 may carry beside an address. */
+  #cr3Marks = 0n;
   readonly msrs = new MsrTable<MsrAccess>(msrRows);
   readonly overlays = new CpuidOverlays();
   readonly #arch: X86Arch;
@@ -53,7 +55,17 @@ export class SystemRegisters implements Stateful {
     if (!model) throw new HostError('BadConfig', `no CPU model '${cpuModel}'; there are ${cpuModels.map((m) => m.name).join(', ')}`);
     this.#model = resolveCpuModel(model);
     this.features = deriveFeatures(buildCpuid(this.#model, { apicId: 0, vpCount: 1 }));
-    this.addressModel = new AddressModel(this.features.physicalBits, this.features.page1Gb, this.features.pse36);
+    this.#addressModel = new AddressModel(this.features.physicalBits, this.features.page1Gb, this.features.pse36);
+  }
+
+  get addressModel(): AddressModel {
+    return this.#addressModel;
+  }
+  /** A bit that page-table entries and CR3 carry beside an address. @param bit - 32..51. */
+  setAddressMark(bit: number): void {
+    const { physicalBits, page1Gb, pse36 } = this.features;
+    this.#addressModel = new AddressModel(physicalBits, page1Gb, pse36, bit);
+    this.#cr3Marks = 1n << BigInt(bit);
   }
 
   // -- CPUID ---------------------------------------------------------------------------------------------------------
@@ -205,7 +217,7 @@ export class SystemRegisters implements Stateful {
       case RegisterKey.Cr2:
         return store({ value }, 'cr2');
       case RegisterKey.Cr3:
-        return store(legalizeCr3(value, state, this.features), 'cr3');
+        return store(this.#legalCr3(value, state), 'cr3');
       case RegisterKey.Cr4:
         return store(legalizeCr4(value, state, this.features), 'cr4');
       case RegisterKey.Cr8:
@@ -220,6 +232,12 @@ export class SystemRegisters implements Stateful {
         // Descriptor tables and the rest are stored by the instruction itself; who wants to see them claims them.
         return true;
     }
+  }
+
+  #legalCr3(value: bigint, state: ControlState): Legalized {
+    const marks = value & this.#cr3Marks;
+    const legal = legalizeCr3(value ^ marks, state, this.features);
+    return isFault(legal) ? legal : { value: legal.value | marks };
   }
 
   save(): PlainState {

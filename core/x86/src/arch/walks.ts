@@ -1,6 +1,7 @@
-import { AccessResult, type Machine, type MemoryFaultInfo, type PlaneContext, Right } from '@vmplanes/engine';
+import { AccessResult, type Machine, type MemoryFaultInfo, type PlaneContext, Right, type Subject } from '@vmplanes/engine';
 import { Access, type AddressModel, GuestTables, loadPdptes, PagingMode, pagingMode, type Privilege, refusalOf, type Translation, translate, walk, WalkInput, WalkKind, WalkResult } from '../mmu/index.ts';
 import { X86 } from '../state/layout.ts';
+import type { SidedSubjects } from './sides.ts';
 
 /** Page walks of one plane context; everything is preallocated. The result is borrowed until the next walk. */
 export class PlaneWalker {
@@ -17,10 +18,11 @@ export class PlaneWalker {
     model: AddressModel,
     readonly byMode: () => boolean,
     hasSmep: boolean,
+    sided: SidedSubjects | null,
   ) {
     this.#machine = machine;
     this.#context = context;
-    this.#tables = new GuestTables(machine.memory.access, machine.memory.subjects[context.plane]!);
+    this.#tables = new GuestTables(machine.memory.access, machine.memory.subjects[context.plane]!, sided);
     this.#input = new WalkInput(model);
     this.#input.hasSmep = hasSmep;
   }
@@ -78,14 +80,18 @@ export class PlaneWalker {
     return translate(this.#tables, this.#input, this.#out, linear);
   }
 
+  /** Who makes the access that the last walk was for. */
+  get leafSubject(): Subject {
+    return this.#tables.leafSubject;
+  }
+
   /** Writes the refusal of the last walk into a memory-fault record. */
   describeRefusal(info: MemoryFaultInfo): void {
     const { memory } = this.#machine;
-    const { plane } = this.#context;
     const out = this.#out;
-    const subjects = memory.subjects[plane]!;
+    const tables = this.#tables;
     const isWrite = out.stage2Access === Access.Write || out.stage2Access === Access.ShadowWrite;
     const rights = out.stage2Access === Access.Fetch ? (out.userPage ? Right.ExecUser : Right.ExecSupervisor) : isWrite ? Right.Write : Right.Read;
-    memory.access.describe(info, out.isWalk ? subjects.walk : subjects.cpu, refusalOf(out.status), rights);
+    memory.access.describe(info, out.isWalk ? tables.walkSubject : tables.leafSubject, refusalOf(out.status), rights);
   }
 }

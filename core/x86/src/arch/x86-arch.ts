@@ -13,6 +13,7 @@ import {
   type MemoryFaultInfo,
   type PlaneContext,
   Right,
+  type Subject,
   type Vp,
 } from '@vmplanes/engine';
 import { type DeliveryMode, LocalApic, LOCAL_APIC_BYTES, readPage, writePage } from '../apic/index.ts';
@@ -23,6 +24,7 @@ import { initializeContext, isResetKind, resetContext, ResetKind } from '../stat
 import type { InstructionRow } from './instructions.ts';
 import { ApicFabric } from './apic-fabric.ts';
 import { SystemRegisters } from './system-registers.ts';
+import { type MemorySides, SidedSubjects } from './sides.ts';
 import { PlaneWalker } from './walks.ts';
 import { checkApicIds, completeX86Config, type X86Config } from './x86-config.ts';
 import { X86Events } from './x86-events.ts';
@@ -34,6 +36,7 @@ const SMEP = 1 << 20;
 interface PlaneParts {
   readonly apic: LocalApic;
   readonly walker: PlaneWalker;
+  readonly sided: SidedSubjects | null;
 }
 
 /**
@@ -49,6 +52,9 @@ export class X86Arch implements Arch {
   readonly registers: SystemRegisters;
   /** The mode of a fetch, not the page, decides which execute right of the second stage it needs. Set by whoever gives planes such rights. */
   executeRightsByMode = false;
+  /** With that, a fetch in user mode needs the user's execute right even while SMEP is off. */
+  executeRightsIgnoreSmep = false;
+  #sides: MemorySides | null = null;
   #machine!: Machine;
   #apicArena!: Arena;
   #fabric!: ApicFabric;
@@ -70,6 +76,17 @@ export class X86Arch implements Arch {
     return this.#fabric;
   }
 
+  /** Which side of memory accesses mean; null where only the attribute of a page says so. */
+  get sides(): MemorySides | null {
+    return this.#sides;
+  }
+  /** @throws {HostError} BadState once a VP exists. */
+  setSides(sides: MemorySides): void {
+    if (this.#machine.vps.length > 0) throw new HostError('BadState', 'the sides of memory are fixed once a VP exists');
+    this.#sides = sides;
+    this.registers.setAddressMark(sides.bit);
+  }
+
   attach(machine: Machine): void {
     if (this.#machine) throw new HostError('BadState', 'this architecture object belongs to a machine already');
     this.#machine = machine;
@@ -87,7 +104,9 @@ export class X86Arch implements Arch {
     initializeContext(m.arena, base, this.#resetParameters(isBsp));
     const at = (vp.index * m.options.maxPlanes + plane) * LOCAL_APIC_BYTES;
     const apic = this.#fabric.createApic(context, this.#apicArena, at);
-    this.#parts[vp.index * 16 + plane] = { apic, walker: new PlaneWalker(m, context, this.registers.addressModel, this.#byMode, this.registers.features.smep) };
+    const { addressModel, features } = this.registers;
+    const sided = this.#sides === null ? null : new SidedSubjects(context, this.#sides);
+    this.#parts[vp.index * 16 + plane] = { apic, walker: new PlaneWalker(m, context, addressModel, this.#byMode, features.smep && !this.executeRightsIgnoreSmep, sided), sided };
     const events = new X86Events(m, context, apic, this.#fabric.external, () => this.#resetParameters(isBsp), this.#taken, this.#admits);
     // The first plane of an application processor waits to be started; further planes are started by whoever enables them.
     context.activity = isBsp || plane !== 0 ? Activity.Running : Activity.WaitForSipi;
@@ -144,12 +163,21 @@ export class X86Arch implements Arch {
   }
   /** The execute right that a fetch needs where no page table tells. */
   fetchRight(context: PlaneContext, user: boolean): number {
-    const smepOff = this.registers.features.smep && (this.#machine.arena.u32[(context.base + X86.cr4) >>> 2]! & SMEP) === 0;
+    const smepOff = this.registers.features.smep && !this.executeRightsIgnoreSmep && (this.#machine.arena.u32[(context.base + X86.cr4) >>> 2]! & SMEP) === 0;
     return user && !(this.executeRightsByMode && smepOff) ? Right.ExecUser : Right.ExecSupervisor;
   }
   /** Looks a linear address up for the VMM, without rights or side effects. */
   translate(context: PlaneContext, linear: bigint): Translation {
     return this.#partsOf(context).walker.translate(linear);
+  }
+  /** Who makes the access that the last walk of this plane was for. */
+  walkedAs(context: PlaneContext): Subject {
+    return this.#partsOf(context).walker.leafSubject;
+  }
+  /** Who makes an access of this plane at a physical address. @param marked - the address carries the bit of {@link MemorySides}. */
+  accessAs(context: PlaneContext, gpa: number, marked: boolean, isFetch: boolean): Subject {
+    const { sided } = this.#partsOf(context);
+    return sided === null ? this.#machine.memory.subjects[context.plane]!.cpu : sided.cpu(gpa, marked, isFetch);
   }
   describeWalkRefusal(context: PlaneContext, info: MemoryFaultInfo): void {
     this.#partsOf(context).walker.describeRefusal(info);

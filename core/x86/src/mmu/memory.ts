@@ -26,7 +26,8 @@ export interface PageTableMemory {
   /**
    * Asks the second stage for the access itself, after the accessed and dirty flags are set.
    * @param userPage - the address is a user-mode address, whatever the privilege of the access (decides between two execute rights).
+   * @param marked - the leaf had the bit that the address model takes out of entries; true, too, in modes whose entries have no such bit.
    * @returns `Ok`, or a refusal. Implementations without a second stage return `Ok`.
    */
-  leaf(gpa: number, access: Access, userPage: boolean): number;
+  leaf(gpa: number, access: Access, userPage: boolean, marked: boolean): number;
 }

@@ -43,7 +43,7 @@ function unpaged(memory: PageTableMemory, input: WalkInput, out: WalkResult): Wa
   out.accessed = out.dirty = true;
   out.pkey = out.memoryType = 0;
   const userPage = !input.fetchByMode || input.access !== Access.Fetch || fetchesAsUser(input);
-  const status = memory.leaf(out.gpa, input.access, userPage);
+  const status = memory.leaf(out.gpa, input.access, userPage, true);
   return (out.kind = status === TableStatus.Ok ? WalkKind.Mapped : leafRefused(input, out, status, userPage));
 }
 
@@ -124,7 +124,7 @@ function finish(memory: PageTableMemory, input: WalkInput, out: WalkResult, mode
   const high = out.pageShift === 22 ? (lo >>> 13) & 0xff : hi;
   out.gpa = address((lo & ~offset) | (input.laLo & offset), high);
   const userPage = input.fetchByMode && input.access === Access.Fetch ? fetchesAsUser(input) : (out.rights & PageRight.User) !== 0;
-  const status = memory.leaf(out.gpa, input.access, userPage);
+  const status = memory.leaf(out.gpa, input.access, userPage, bytes === 4 || out.maskBit);
   return status === TableStatus.Ok ? WalkKind.Mapped : leafRefused(input, out, status, userPage);
 }
 

@@ -24,6 +24,10 @@ export class StepMemory {
   readonly #wordView = new DataView(this.#word.buffer);
   /** Where each page of the access at hand begins in guest memory; the first one not at its page's begin. */
   readonly #gpas: number[] = [];
+  /** Who accesses each of them. */
+  readonly #subjects: Subject[] = [];
+  /** Which of them was refused. */
+  #failed = 0;
 
   constructor(machine: Machine, arch: X86Arch, records: X86ExitRecords) {
     this.#machine = machine;
@@ -36,12 +40,12 @@ export class StepMemory {
     const isFetch = step.op === Op.Execute;
     const isWrite = step.op === Op.Write || step.op === Op.Fill;
     const gpas = this.#gpas;
-    gpas.length = 0;
+    gpas.length = this.#subjects.length = 0;
     if (step.linear) {
       const walked = this.#walk(context, step, isFetch ? Access.Fetch : isWrite ? Access.Write : Access.Read);
       if (walked !== undefined) return walked;
     } else {
-      gpas.push(step.addressHi * TWO_32 + step.addressLo);
+      this.#physical(context, step, isFetch);
     }
     const isWord = step.op === Op.Read || step.op === Op.Write;
     const gpa = gpas[0]!;
@@ -49,8 +53,7 @@ export class StepMemory {
     if (isWord && page >= 0 && gpa >= page && gpa < page + PAGE_SIZE) return this.#mmio(step, gpa, isWrite);
     const { memory } = this.#machine;
     const right = isFetch ? this.#arch.fetchRight(context, step.user) : isWrite ? Right.Write : Right.Read;
-    const subject = memory.subjects[context.plane]!.cpu;
-    const result = this.#move(step, right, subject);
+    const result = this.#move(step, right);
     if (result === AccessResult.Ok) {
       if (step.op === Op.Read) this.#arch.loadRax(context, step.size, this.#wordView.getUint32(0, true), this.#wordView.getUint32(4, true));
       this.#arch.retire(context);
@@ -58,8 +61,18 @@ export class StepMemory {
     }
     if (result === AccessResult.Absent && isWord) return this.#mmio(step, gpa, isWrite);
     const { info } = this.#memoryFault;
-    memory.access.describe(info, subject, result, right);
+    memory.access.describe(info, this.#subjects[this.#failed]!, result, right);
     return this.#fail(step, 0);
+  }
+
+  /** A physical address may carry the bit that names the side. */
+  #physical(context: PlaneContext, step: CompiledStep, isFetch: boolean): void {
+    const { sides } = this.#arch;
+    const bit = sides === null ? 0 : 1 << (sides.bit - 32);
+    const marked = (step.addressHi & bit) !== 0;
+    const gpa = ((step.addressHi & ~bit) >>> 0) * TWO_32 + step.addressLo;
+    this.#gpas.push(gpa);
+    this.#subjects.push(this.#arch.accessAs(context, gpa, marked, isFetch));
   }
 
   /** Bytes of the access that lie in its page number `i`. */
@@ -69,7 +82,7 @@ export class StepMemory {
     return i === 0 ? first : Math.min(PAGE_SIZE, step.size - first - (i - 1) * PAGE_SIZE);
   }
 
-  #move(step: CompiledStep, right: Rights, subject: Subject): AccessResult {
+  #move(step: CompiledStep, right: Rights): AccessResult {
     const { access } = this.#machine.memory;
     const isWrite = right === Right.Write;
     const bytes = step.op === Op.Fill ? step.bytes : this.#word;
@@ -78,14 +91,18 @@ export class StepMemory {
       this.#wordView.setUint32(4, isWrite ? step.hi : 0, true);
     }
     const gpas = this.#gpas;
+    this.#failed = 0;
     if (gpas.length > 1) {
       for (let i = 0; i < gpas.length; i++) {
-        const result = access.check(subject, gpas[i]!, this.#bytesIn(step, i), right);
+        this.#failed = i;
+        const result = access.check(this.#subjects[i]!, gpas[i]!, this.#bytesIn(step, i), right);
         if (result !== AccessResult.Ok) return result;
       }
     }
     for (let i = 0, done = 0; i < gpas.length; i++) {
       const n = this.#bytesIn(step, i);
+      const subject = this.#subjects[i]!;
+      this.#failed = i;
       const result = isWrite ? access.write(subject, gpas[i]!, bytes, done, n) : step.op === Op.Execute ? access.fetch(subject, gpas[i]!, bytes, done, n, right) : access.read(subject, gpas[i]!, bytes, done, n);
       // Only a watcher or a lack of frames can refuse here; the instruction runs again, which writes the same bytes.
       if (result !== AccessResult.Ok) return result;
@@ -123,6 +140,7 @@ export class StepMemory {
       switch (out.kind) {
         case WalkKind.Mapped:
           this.#gpas.push(out.gpa);
+          this.#subjects.push(this.#arch.walkedAs(context));
           break;
         case WalkKind.Fault:
           return this.#fault(context, PAGE_FAULT, out.errorCode, out.cr2Lo, out.cr2Hi);
