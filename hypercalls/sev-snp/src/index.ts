@@ -1,6 +1,7 @@
 export { CertificateGuid, CertificateTableEntry, encodeCertificateTable } from './certificates.ts';
 export { CPUID_FUNCTION_MAX, CpuidFunction, CpuidPage } from './cpuid-page.ts';
 export { C_BIT, ENCRYPTED_MEMORY_LEAF, EncryptedMemoryEax, EncryptedMemoryEbx, VMPL_COUNT } from './cpuid.ts';
+export * from './doorbell.ts';
 export { EXIT_CODES, type ExitClass, type ExitCodeRow, HV_VECTOR, SvmExit, VC_VECTOR } from './exit-codes.ts';
 export { SEV_FEATURES, SEV_FEATURES_DEFINED, SEV_FEATURES_SERVED, SEV_STATUS_SHIFT, SevFeature, type SevFeatureName, type SevFeatureRow, SevStatus } from './features.ts';
 export { FirmwareStatus, firmwareStatusMeaning, firmwareStatusName } from './firmware-status.ts';
@@ -27,3 +28,5 @@ export { SECRETS_PAGE_VERSION, SecretsGuestArea, SecretsPage } from './secrets-p
 export { ALGO_ECDSA_P384_SHA384, CURVE_P384, ECC_NUMBER_BYTES, EcdsaPublicKey, EcdsaSignature } from './signature.ts';
 export { TcbVersion, TcbVersionTurin, TURIN_FAMILY } from './tcb.ts';
 export * from './termination.ts';
+export * from './vmsa-states.ts';
+export * from './vmsa.ts';
