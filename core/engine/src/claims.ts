@@ -7,9 +7,16 @@ interface Row {
   readonly owner: Personality;
 }
 
+/** A range that one personality took over from another. */
+interface CoveredRow extends Row {
+  readonly by: Personality;
+}
+
 /** Who answers an exit: per exit kind a sorted list of key ranges, searched without allocation. */
 export class ClaimTable {
   readonly #rows = new Map<string, Row[]>();
+  /** What extenders took over, the latest first. */
+  readonly #covered = new Map<string, readonly CoveredRow[]>();
   /** Derived: the rows of the kind asked for last; most exits follow one of their own kind. */
   #lastKind = '';
   #lastRows: readonly Row[] = [];
@@ -24,6 +31,7 @@ export class ClaimTable {
   add(owner: Personality, mayReplace: readonly string[] = []): void {
     // On copies, so that a refused claim leaves no trace of those before it.
     const changed = new Map<string, Row[]>();
+    const covered = new Map<string, CoveredRow[]>();
     for (const claim of owner.claims) {
       if (!this.exitKinds.includes(claim.exit)) throw new HostError('BadConfig', `${owner.name}: claims '${claim.exit}', which is not an exit of this architecture`);
       if (!(claim.from <= claim.to)) throw new HostError('BadConfig', `${owner.name}: claim of '${claim.exit}' from ${claim.from} to ${claim.to} is empty`);
@@ -35,6 +43,9 @@ export class ClaimTable {
           const low = Math.max(other.from, claim.from);
           throw new HostError('DoubleClaim', `${owner.name} and ${other.owner.name} both claim '${claim.exit}' 0x${low.toString(16)}`, { exit: claim.exit, key: low, claimants: [other.owner.name, owner.name] });
         }
+        const under = covered.get(claim.exit) ?? [];
+        under.push({ from: Math.max(other.from, claim.from), to: Math.min(other.to, claim.to), owner: other.owner, by: owner });
+        covered.set(claim.exit, under);
         // The extender takes the overlap; what is left of the extended range on either side stays with its owner.
         const rest: Row[] = [];
         if (other.from < claim.from) rest.push({ from: other.from, to: claim.from - 1, owner: other.owner });
@@ -46,6 +57,7 @@ export class ClaimTable {
       changed.set(claim.exit, rows);
     }
     for (const [exit, rows] of changed) this.#rows.set(exit, rows);
+    for (const [exit, rows] of covered) this.#covered.set(exit, [...rows, ...(this.#covered.get(exit) ?? [])]);
     this.#lastKind = '';
     this.#lastRows = [];
   }
@@ -62,6 +74,17 @@ export class ClaimTable {
     for (let i = 0; i < rows.length; i++) {
       const row = rows[i]!;
       if (key <= row.to) return key >= row.from ? row.owner : null;
+    }
+    return null;
+  }
+
+  /** @returns the personality that would answer `key` without the claim of `owner`, or null. */
+  under(kind: string, key: number, owner: Personality): Personality | null {
+    const rows = this.#covered.get(kind);
+    if (rows === undefined) return null;
+    for (let i = 0; i < rows.length; i++) {
+      const row = rows[i]!;
+      if (row.by === owner && key >= row.from && key <= row.to) return row.owner;
     }
     return null;
   }

@@ -21,6 +21,7 @@ export { Arch, type Claim, type ContextPort, type Cpu, type EventBalance, type E
 export { Random } from './random.ts';
 export { type DirtyRingFullPayload, type EntryRefusedPayload, type MemoryFaultPayload, type ShutdownPayload, watchKey } from './run.ts';
 export { type SchedulerStop, VpScheduler } from './scheduler.ts';
+export { SharedCalls } from './shared-calls.ts';
 export { type Snapshot, SNAPSHOT_VERSION } from './snapshot.ts';
 export type { PlainRecord, PlainState, Stateful } from './state.ts';
 export { Activity, activityNames, Outcome, PlaneContext, type PlaneEventPayload, Schedule, Vp, type VpStatistics } from './vp.ts';

@@ -174,6 +174,8 @@ export interface PersonalityPlugin {
   readonly options: PlainRecord;
   /** Names of personalities whose claims it may take over. */
   readonly extends?: readonly string[];
+  /** Names of personalities whose claims it takes over where they are configured, too, before it. What it leaves is theirs. */
+  readonly over?: readonly string[];
   /** Given by the one personality of a machine that says what planes mean. */
   readonly meaning?: (options: PlainRecord) => PlaneMeaning;
   /** Scheduler policy and pending rule used unless the configuration names others. */

@@ -231,8 +231,10 @@ export class RunLoop {
     const m = this.#machine;
     if (exit.kind === 'budget') return CONTINUE;
     if (exit.kind === 'memoryFault' && (exit as MemoryFaultExit).info.result === AccessResult.Held) return this.#hold(vp, context);
-    const owner = m.claims.find(exit.kind, exit.key);
-    const answer = owner === null ? null : owner.handle(context, exit);
+    let owner = m.claims.find(exit.kind, exit.key);
+    let answer = owner === null ? null : owner.handle(context, exit);
+    // An extender that leaves an exit leaves it to whom it extends.
+    while (answer === null && owner !== null && (owner = m.claims.under(exit.kind, exit.key, owner)) !== null) answer = owner.handle(context, exit);
     if (answer !== null) return this.#apply(vp, context, answer, exit.kind !== 'halt');
     switch (exit.kind) {
       case 'halt':

@@ -113,6 +113,11 @@ describe('personalities', () => {
     expect(await vm.run()).toMatchObject({ reason: 'finished', failures: [] });
   });
 
+  it('may take over from others where they are', async () => {
+    const over = { plugins: { a: answering('a', 1), b: answering('b', 2, { over: ['a', 'c'] }) }, scripts: [leaf] };
+    for (const personalities of [['a', 'b'], ['b']]) expect(await (await createVm({ ...runOne, personalities }, over)).run()).toMatchObject({ reason: 'finished', failures: [] });
+  });
+
   it('may ask for a policy, but not for one that does not exist', async () => {
     const meaning: NonNullable<PersonalityPlugin['meaning']> = () => ({ sharing: { shared: [] }, dominates: () => false, planeName: String });
     const vm = await createVm({ personalities: ['a'] }, { plugins: { a: answering('a', 1, { meaning, policy: 'lowest-runnable' }) } });

@@ -287,6 +287,41 @@ describe('claims', () => {
     }
     expect(t.find('io', 0x10)).toBeNull();
   });
+  it('knows who would answer without an extender', () => {
+    const t = table();
+    const [a, b, c] = [claimant('a', [0x10, 0x1f]), claimant('b', [0x14, 0x30]), claimant('c', [0x00, 0x40])] as const;
+    t.add(a);
+    t.add(b, ['a']);
+    t.add(c, ['a', 'b']);
+    const under = (owner: Puppet, ...keys: number[]) => keys.map((key) => t.under('msr', key, owner)?.name ?? null);
+    expect(under(c, 0x0f, 0x10, 0x13, 0x14, 0x1f, 0x20, 0x30, 0x31)).toEqual([null, 'a', 'a', 'b', 'b', 'b', 'b', null]);
+    expect(under(b, 0x13, 0x14, 0x1f, 0x20)).toEqual([null, 'a', 'a', null]);
+    expect(under(a, 0x10)).toEqual([null]);
+    expect(t.under('io', 0x14, c)).toBeNull();
+  });
+  it('an exit that an extender leaves goes to whom it extends, and then to the architecture', () => {
+    const seen: string[] = [];
+    const names = ['a', 'b', 'c'] as const;
+    const rig = rigOf({ guests: [{ 0: [{ op: 'call' }, { op: 'jumpIf', register: 'rax', equals: 0, to: 0 }, hlt] }] });
+    const takes: Record<string, boolean> = { a: false, b: false, c: false };
+    names.forEach((name, i) => {
+      const puppet = new Puppet(name, [{ exit: 'call', from: 1, to: 1 }], (context) => {
+        seen.push(name);
+        return takes[name] === true ? context.vp.replies.exit({ kind: name }) : null;
+      });
+      rig.machine.addPersonality(puppet, names.slice(0, i));
+    });
+    takes['a'] = true;
+    expect(rig.kind()).toBe('exit');
+    expect([rig.vps[0]!.exit?.kind, seen.splice(0).join('')]).toEqual(['a', 'cba']);
+    takes['b'] = true;
+    expect(rig.kind()).toBe('exit');
+    expect([rig.vps[0]!.exit?.kind, seen.splice(0).join('')]).toEqual(['b', 'cb']);
+    takes['a'] = takes['b'] = false;
+    const { faults } = rig.vps[0]!.statistics;
+    rig.run(1);
+    expect(rig.vps[0]!.statistics.faults).toBeGreaterThan(faults);
+  });
   it('a personality that cannot be installed leaves no trace in the machine', () => {
     const { machine } = rigOf({ guests: [] });
     machine.addPersonality(claimant('a', [1, 2]));

@@ -34,6 +34,8 @@ describe('choosePlugins', () => {
     expect([chosen.policy, chosen.rule]).toEqual(['userspace', null]);
   });
 
+  it('lets one take over from others that are not there', async () => expect((await choose(['b', 'a'], plugin('a', { over: ['b', 'c'] }), plugin('b'))).plugins.map((p) => p.plugin.name)).toEqual(['b', 'a']));
+
   it.each<[string, () => Promise<unknown>, string, string]>([
     ['an unknown name', () => choose(['alpa'], plugin('alpha')), 'UnknownPersonality', "did you mean 'alpha'?"],
     ['a file without ./', () => choose(['plugin-host.ts']), 'UnknownPersonality', "a path begins with ./: write './plugin-host.ts'"],
@@ -42,6 +44,7 @@ describe('choosePlugins', () => {
     ['two meanings', () => choose(['a', 'b'], plugin('a', { meaning }), plugin('b', { meaning })), 'BadConfig', "'a' and 'b' both say what planes mean"],
     ['an extension of nothing', () => choose(['a'], plugin('a', { extends: ['b'] })), 'BadConfig', "'a' extends 'b', which this guest has not (add 'b' before it)"],
     ['an extension before what it extends', () => choose(['a', 'b'], plugin('a', { extends: ['b'] }), plugin('b')), 'BadConfig', "move 'b' before 'a'"],
+    ['a personality before one that it takes over from', () => choose(['a', 'b'], plugin('a', { over: ['c', 'b'] }), plugin('b')), 'BadConfig', "'a' takes over from 'b', which is installed after it (move 'b' before 'a')"],
     ['an unknown option', () => choosePlugins([{ use: 'a', options: { deph: 3 } }], origin(plugin('a'))), 'BadConfig', "options of a: deph: unknown key 'deph' (did you mean 'depth'?)"],
     ['an option out of range', () => choosePlugins([{ use: 'a', options: { depth: 0 } }], origin(plugin('a'))), 'BadConfig', 'options of a: depth: 0 is below 1'],
     ['a schema that is none', () => choose(['a'], plugin('a', { options: { type: 'objekt' } })), 'BadPlugin', 'its options schema cannot be used'],

@@ -37,6 +37,8 @@ function checkTogether(plugins: readonly ChosenPlugin[]): void {
       if (at < 0) refuse(`'${plugin.name}' extends '${other}', which this guest has not`, near ? `did you mean '${near}'?` : `add '${other}' before it`);
       if (at > i) refuse(`'${plugin.name}' extends '${other}', which is installed after it`, `move '${other}' before '${plugin.name}'`);
     }
+    const late = plugin.over?.find((other) => names.indexOf(other) > i);
+    if (late !== undefined) refuse(`'${plugin.name}' takes over from '${late}', which is installed after it`, `move '${late}' before '${plugin.name}'`);
   });
   const meanings = plugins.filter((p) => p.plugin.meaning).map((p) => p.plugin.name);
   if (meanings.length > 1) refuse(`${meanings.map((n) => `'${n}'`).join(' and ')} both say what planes mean`, 'keep one of them', { meanings });

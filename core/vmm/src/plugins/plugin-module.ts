@@ -13,6 +13,7 @@ const pluginSchema = z.strictObject({
   summary: z.string().min(1),
   options: z.record(z.string(), z.unknown()),
   extends: z.array(z.string()).optional(),
+  over: z.array(z.string()).optional(),
   meaning: z.unknown().optional(),
   policy: z.string().optional(),
   rule: z.string().optional(),

@@ -104,7 +104,7 @@ export function composeMachine(guest: ResolvedGuest, chosen: ChosenPlugins, chec
     },
   }));
   machine.setMeaning(chosen.meaning);
-  for (const { plugin, options } of chosen.plugins) machine.addPersonality(plugin.install(scope, options), plugin.extends ?? []);
+  for (const { plugin, options } of chosen.plugins) machine.addPersonality(plugin.install(scope, options), [...(plugin.extends ?? []), ...(plugin.over ?? [])]);
   addMemory(machine, bytes);
   addVps(machine, arch, guest);
   if (check) machine.checks = new InvariantChecks(machine);
