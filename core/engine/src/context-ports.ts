@@ -22,6 +22,11 @@ export const contextEntering = (ports: readonly ContextPort[], context: PlaneCon
   return null;
 };
 
+/** Tells of the end of a run of a VP. */
+export const contextPaused = (ports: readonly ContextPort[], context: PlaneContext): void => {
+  for (let i = 0; i < ports.length; i++) ports[i]!.paused?.(context);
+};
+
 /** Tells of the end of a run of a context. */
 export const contextLeft = (ports: readonly ContextPort[], context: PlaneContext, cause: string): void => {
   for (let i = 0; i < ports.length; i++) ports[i]!.left?.(context, cause);

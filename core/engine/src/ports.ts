@@ -44,8 +44,11 @@ export interface EventSource {
   wakes(): boolean;
   /** A stored event would reset this plane: it ends even a wait for a condition. Without it nothing does. */
   resets?(): boolean;
-  /** Takes what the plane may take now into its context. Called right before each guest entry. */
-  enter(): void;
+  /**
+   * Takes what the plane may take now into its context. Called right before each guest entry.
+   * @returns true when what was taken makes this another start: the entry begins anew, and context ports are asked again.
+   */
+  enter(): boolean | void;
   /** Machine time of the earliest timer, in ticks; Infinity without one. */
   deadline(): number;
   /** Turns every timer due at `now` into a stored event. */
@@ -212,6 +215,8 @@ export interface ContextPort {
   left?(context: PlaneContext, cause: string): void;
   /** @returns null to let it enter, or the name of the refusal. */
   entering?(context: PlaneContext): string | null;
+  /** A run of the VP ends, whatever ended it: this plane is current and will not go on before the next run. */
+  paused?(context: PlaneContext): void;
 }
 
 /** Timers of a plane beside those of its event source: due times count for the VP's next deadline. */

@@ -1,5 +1,5 @@
 import type { Answer, Completion, ExitPayload } from './answers.ts';
-import { contextEntering, contextLeft, contextTurn } from './context-ports.ts';
+import { contextEntering, contextLeft, contextPaused, contextTurn } from './context-ports.ts';
 import { HostError } from './errors.ts';
 import type { CpuExit, MemoryFaultExit } from './exits.ts';
 import { AccessResult, type MemoryFaultInfo } from './memory/index.ts';
@@ -71,6 +71,7 @@ export class RunLoop {
     } finally {
       dirty.currentVp = outer;
       const left = vp.context;
+      contextPaused(m.contextPorts, left);
       vp.running = -1;
       m.rule.leave(left);
     }
@@ -156,9 +157,9 @@ export class RunLoop {
         return this.#vmExit(vp);
       }
       m.checks?.entering(context);
-      context.events.enter();
+      const startsAnew = context.events.enter() === true;
       // Taking an event can change what the plane does (a start or reset signal): look again before the guest runs.
-      if ((context.activity as Activity) !== Activity.Running) {
+      if (startsAnew || (context.activity as Activity) !== Activity.Running) {
         contextLeft(m.contextPorts, context, 'event');
         continue;
       }

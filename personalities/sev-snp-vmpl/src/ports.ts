@@ -44,6 +44,7 @@ export interface Chapter {
   entering?(context: PlaneContext): string | null;
   left?(context: PlaneContext, cause: string): void;
   switched?(from: PlaneContext, to: PlaneContext, reason: string): void;
+  paused?(context: PlaneContext): void;
   /** Sentences about what does not hold, between two events. */
   broken?(): readonly string[];
   save(): PlainState;
@@ -60,7 +61,7 @@ export interface SnpPlane {
   registeredGhcb: number;
   /** Doorbell page of restricted injection; -1 for none. */
   doorbell: number;
-  /** VMSA the VMPL runs from; -1 for none. */
+  /** VMSA the VMPL runs from, LAUNCH_VMSA_GPA for one that the host keeps outside of guest memory; -1 for none. */
   vmsa: number;
   /** VMSA that the next INIT-type reset switches in; -1 for none. */
   pendingVmsa: number;
@@ -69,8 +70,16 @@ export interface SnpPlane {
   featuresHi: number;
   /** Waits for a reset that switches {@link pendingVmsa} in. */
   isWaitingForReset: boolean;
-  /** Has been made runnable since its last reset. */
+  /** Has been made runnable: the first start-up message of a guest without SNP was taken, or AP creation let it run. */
   isRunnable: boolean;
+  /** The processor runs from the VMSA: its state is in the context, the page is stale and not to be written. */
+  isLive: boolean;
+  /** Name of the entry rule that the VMSA broke last; null after an entry. */
+  refusal: string | null;
+  /** How the AP reset hold that the VMPL is in is answered when its start-up message comes; null when it is in none. */
+  resetHold: 'msr' | 'ghcb' | null;
+  /** NMIs wait until the guest says that the last one is done. */
+  isNmiMasked: boolean;
 }
 
 /** SEV_FEATURES and what follows from them: SEV_STATUS, MSRs, CPUID leaves. @spec APM vol. 2, 15.34.10, 15.36.20 */
@@ -120,23 +129,36 @@ export interface Rmp extends Chapter {
 
 /** VMSA pages: state stored at each exit, loaded at each entry. @spec APM vol. 2, 15.34.3, 15.36.8 */
 export interface Vmsas extends Chapter {
-  /** Stores the state of the context into its VMSA with the exit information (each a 64-bit value as lo, hi). */
+  /** A VMSA of the host's, outside of guest memory, becomes that of a VMPL, as a launch makes them. @param page - its bytes, copied. */
+  launch(plane: SnpPlane, page: Uint8Array): void;
+  /** A processor runs from this page now: its entry must not change. */
+  isInUse(gpn: number): boolean;
+  /** The rule that an entry from the VMSA would break now; null when none. */
+  check(plane: SnpPlane): string | null;
+  /** Told when a VMPL asks for a flush of what is kept of its translations; null while nothing is kept. */
+  flush: ((context: PlaneContext) => void) | null;
+  /**
+   * The VMPL leaves its VMSA: stores the state of the context with the exit information (each a 64-bit value as lo, hi). An exit whose instruction is done is
+   * retired before. Nothing when it has left already.
+   */
   store(plane: SnpPlane, exitCode: number, info1Lo: number, info1Hi: number, info2Lo: number, info2Hi: number): void;
   /** Loads the VMSA into the context. @returns null, or the name of the entry rule that it breaks. */
   load(plane: SnpPlane): string | null;
-  /** For a provider at VMPL0: a 64-bit field of the VMSA of a lower VMPL that does not run. */
+  /** For a provider at VMPL0: a 64-bit field of the VMSA of a lower VMPL that does not run; 0 and no effect where there is no private page. */
   read(gpa: number, offset: number): bigint;
   write(gpa: number, offset: number, value: bigint): void;
 }
 
 /** Which events may enter a VMPL and how: normal, restricted (#HV doorbell), alternate. @spec APM vol. 2, 15.36.16 */
 export interface Injection extends Chapter {
-  /** GHCB 0x80000014. @returns the GHCB result in INFO2, or -reason for an input error. */
+  /** GHCB 0x80000014. @returns the GHCB result in INFO2, Infinity for all ones (no preference), or -reason for an input error. */
   doorbell(plane: SnpPlane, request: number, gpa: number): number;
   /** GHCB 0x80000015: an x2APIC ICR value as (lo, hi). @returns false for a malformed ICR. */
   ipi(plane: SnpPlane, lo: number, hi: number): boolean;
   /** GHCB 0x80000003. */
   nmiComplete(plane: SnpPlane): void;
+  /** A VMPL is in restricted injection and has a doorbell page that it can be told through. */
+  hasDoorbell(plane: SnpPlane): boolean;
   /** An intercepted event becomes #VC with this exit code in the guest. */
   raiseVc(plane: SnpPlane, exitCode: number): Answer;
 }
@@ -149,16 +171,23 @@ export interface Switching extends Chapter {
   create(vp: Vp, vmpl: number): SnpPlane;
   /**
    * Run VMPL. The response must be in the caller's GHCB or MSR before. VMPL0 always exists where {@link SnpChapters.svsm} is not null, without a VMSA.
-   * @returns null when the target does not exist.
+   * @returns null when the target does not exist, has no VMSA, or cannot be entered from it.
    */
   run(from: SnpPlane, vmpl: number): Answer | null;
+  /** This VMPL is the one that its VP begins with; the others wait until it is run. */
+  start(plane: SnpPlane): void;
 }
 
 /** AP creation and the lesser ways to start a processor. @spec GHCB 4.1.9; 4.1.10 */
 export interface ApCreation extends Chapter {
   /** GHCB 0x80000013. @returns 0, or a reason of an input error (4 missing, 5 invalid); -1: the answer is an exit kept in {@link pending}. */
   create(from: SnpPlane, info1Lo: number, info1Hi: number, vmsa: number, features: bigint | null): number;
-  /** AP reset hold: waits for a SIPI. @param through - how its response is given when it comes. */
+  /** After -1: the exit that asks the VMM for the VP or plane (payload `createPlane`), with a completion `ghcb.ap-creation` of what was asked; borrowed. */
+  readonly pending: Answer;
+  /**
+   * AP reset hold: waits for a SIPI, or for an interrupt as HLT does. The response "not by a SIPI" must be in the caller's GHCB or MSR before; when the SIPI
+   * comes, a completion `ghcb.ap-reset-hold` with `{ through }` asks for the other one.
+   */
   hold(plane: SnpPlane, through: 'msr' | 'ghcb'): Answer;
   /** AP jump table, one per machine. */
   jumpTable: number;

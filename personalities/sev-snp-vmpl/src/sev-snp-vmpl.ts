@@ -124,6 +124,9 @@ export class SevSnpVmpl implements Personality, ContextPort, SnpContext {
   switched(from: PlaneContext, to: PlaneContext, reason: string): void {
     for (const chapter of this.#stateful) chapter.switched?.(from, to, reason);
   }
+  paused(context: PlaneContext): void {
+    for (const chapter of this.#stateful) chapter.paused?.(context);
+  }
 
   checkInvariants(): readonly string[] {
     return this.#stateful.flatMap((c) => c.broken?.() ?? []);

@@ -86,11 +86,12 @@ export class InterruptRouter {
    * Sends an interrupt command of an APIC. Messages other than the INIT de-assert are edge-triggered whatever the
    * trigger bit says.
    * @param low - low word of the command.
-   * @param destination - in the width of the sender's mode; not looked at with a shorthand.
+   * @param destination - not looked at with a shorthand.
+   * @param isWide - its width is that of x2APIC mode; default: as in the sender's mode.
    * @returns number of APICs it was handed to.
    * @spec SDM 3A §10.6.1, §10.12.9
    */
-  sendCommand(source: LocalApic, low: number, destination: number): number {
+  sendCommand(source: LocalApic, low: number, destination: number, isWide: boolean = source.mode === ApicMode.x2apic): number {
     const map = this.#maps[source.plane];
     if (!map || icrIsInitDeassert(low)) return 0;
     const mode = icrMode(low);
@@ -108,7 +109,7 @@ export class InterruptRouter {
         n = map.others(source.vp, list);
         break;
       default:
-        n = map.match(destination, icrIsLogical(low), source.mode === ApicMode.x2apic, list);
+        n = map.match(destination, icrIsLogical(low), isWide, list);
     }
     if (mode === DeliveryMode.lowestPriority) n = this.#arbitrate(map, list, n);
     for (let i = 0; i < n; i++) this.#sink.deliver(list[i]!, source.plane, mode, icrVector(low), icrIsAssert(low), icrIsLevel(low) && mode === DeliveryMode.init);

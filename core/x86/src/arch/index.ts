@@ -6,4 +6,4 @@ export { type MsrExits, SystemRegisters } from './system-registers.ts';
 export { PlaneWalker } from './walks.ts';
 export { X86Arch } from './x86-arch.ts';
 export { completeX86Config, type X86Config } from './x86-config.ts';
-export { encodeMessage, type ExternalInterrupts, X86Events } from './x86-events.ts';
+export { encodeMessage, type EventDoor, type ExternalInterrupts, X86Events } from './x86-events.ts';

@@ -27,7 +27,7 @@ import { SystemRegisters } from './system-registers.ts';
 import { type MemorySides, SidedSubjects } from './sides.ts';
 import { PlaneWalker } from './walks.ts';
 import { checkApicIds, completeX86Config, type X86Config } from './x86-config.ts';
-import { X86Events } from './x86-events.ts';
+import { type EventDoor, X86Events } from './x86-events.ts';
 
 const CR2_VECTOR = 14;
 const SMEP = 1 << 20;
@@ -52,6 +52,8 @@ export class X86Arch implements Arch {
   readonly registers: SystemRegisters;
   /** The mode of a fetch, not the page, decides which execute right of the second stage it needs. Set by whoever gives planes such rights. */
   executeRightsByMode = false;
+  /** Planes whose events come in another way than processors take them; null while every plane is ordinary. */
+  eventDoor: ((context: PlaneContext) => EventDoor | null) | null = null;
   /** With that, a fetch in user mode needs the user's execute right even while SMEP is off. */
   executeRightsIgnoreSmep = false;
   #sides: MemorySides | null = null;
@@ -107,7 +109,7 @@ export class X86Arch implements Arch {
     const { addressModel, features } = this.registers;
     const sided = this.#sides === null ? null : new SidedSubjects(context, this.#sides);
     this.#parts[vp.index * 16 + plane] = { apic, walker: new PlaneWalker(m, context, addressModel, this.#byMode, features.smep && !this.executeRightsIgnoreSmep, sided), sided };
-    const events = new X86Events(m, context, apic, this.#fabric.external, () => this.#resetParameters(isBsp), this.#taken, this.#admits);
+    const events = new X86Events(m, context, apic, this.#fabric.external, () => this.#resetParameters(isBsp), this.#taken, this.#admits, this.#door);
     // The first plane of an application processor waits to be started; further planes are started by whoever enables them.
     context.activity = isBsp || plane !== 0 ? Activity.Running : Activity.WaitForSipi;
     if (plane !== 0) apic.latches.setWaitingForSipi(false);
@@ -119,6 +121,7 @@ export class X86Arch implements Arch {
     this.#parts[context.vp.index * 16 + context.plane] = undefined;
   }
 
+  readonly #door = (context: PlaneContext): EventDoor | null => (this.eventDoor === null ? null : this.eventDoor(context));
   readonly #byMode = (): boolean => this.executeRightsByMode;
 
   readonly #admits = (apic: LocalApic, mode: DeliveryMode): boolean => this.#fabric.filter?.(apic.vp, apic.plane, mode) ?? true;

@@ -11,6 +11,23 @@ const START = bit(ApicEvent.init) | bit(ApicEvent.sipi);
 /** The message codes of {@link EventSource.deliver}: the layout of the low word of an interrupt command. @spec SDM 3A §10.6.1 */
 export const encodeMessage = (mode: DeliveryMode, vector: number, isAssert: boolean, isLevel: boolean): number => vector | (mode << 8) | (isAssert ? 1 << 14 : 0) | (isLevel ? 1 << 15 : 0);
 
+/**
+ * Another way of events into a plane than that of a processor, which {@link X86Events} offers it, too. Sets are bits of {@link ApicEvent}; start signals
+ * stay with the processor.
+ */
+export interface EventDoor {
+  /** Of the classes that the local APIC holds for the plane, and others of its own, those that could come in if the plane ran. */
+  deliverable(events: X86Events, set: number): number;
+  /** Of those, the ones that would come in at the next entry. */
+  takeable(events: X86Events, set: number): number;
+  /** Brings events of a set in. */
+  take(events: X86Events, set: number): void;
+  /** INIT was taken. @returns true when the registers are not the processor's to reset. */
+  init(events: X86Events): boolean;
+  /** A start-up message was taken. @returns true when the plane starts otherwise than at its vector. */
+  startUp(events: X86Events, vector: number): boolean;
+}
+
 /** The interrupt controller that gives the vectors of external interrupts; null while there is none. */
 export interface ExternalInterrupts {
   /** @returns the vector, 0..255. */
@@ -31,6 +48,8 @@ export class X86Events implements EventSource {
     readonly taken: (apic: LocalApic, vector: number) => void,
     /** Asked again when a message that was on its way arrives: what forbids it may have come since. */
     readonly admits: (apic: LocalApic, mode: DeliveryMode) => boolean,
+    /** Null for a plane that takes events as processors do. */
+    readonly door: (context: PlaneContext) => EventDoor | null,
   ) {}
 
   #cell(offset: number): number {
@@ -46,16 +65,23 @@ export class X86Events implements EventSource {
    */
   #pending(): number {
     let set = this.apic.deliverable() & ~bit(ApicEvent.smi);
-    if (set === 0) return 0;
+    const door = this.door(this.context);
+    if (set === 0 && door === null) return 0;
     if (this.external.acknowledge === null) set &= ~bit(ApicEvent.extInt);
     if (this.#cell(X86['nmi.blocked']) !== 0) set &= ~bit(ApicEvent.nmi);
-    return set;
+    return door === null ? set : (set & START) | door.deliverable(this, set & ~START);
   }
 
   /** Event classes that the plane would take at its next entry. */
   #takeable(): number {
-    let set = this.#pending();
+    const set = this.#pending();
     if (set === 0) return 0;
+    const door = this.door(this.context);
+    return door === null ? this.unmasked(set) : (set & START) | door.takeable(this, set & ~START);
+  }
+
+  /** Of a set of classes, those that a processor takes now: interrupt flag, shadows and what is being delivered let them pass. */
+  unmasked(set: number): number {
     const shadow = this.#cell(X86.interruptShadow);
     if (shadow !== 0 || (this.#cell(X86.rflags) & IF) === 0 || this.#cell(X86['interrupt.injected']) !== 0) set &= ~MASKABLE;
     // An NMI waits for the instruction behind MOV SS.
@@ -81,52 +107,70 @@ export class X86Events implements EventSource {
     return (this.#takeable() & bit(ApicEvent.init)) !== 0;
   }
 
-  enter(): void {
+  enter(): boolean {
     const set = this.#takeable();
-    if (set === 0) return;
-    if ((set & START) !== 0) this.#start();
-    else if ((set & bit(ApicEvent.nmi)) !== 0) {
+    if (set === 0) return false;
+    if ((set & START) !== 0) return this.#start();
+    const door = this.door(this.context);
+    if (door === null) this.take(set);
+    else door.take(this, set);
+    return false;
+  }
+
+  /** Begins the delivery of one event of a set, the most urgent one, as a processor does. */
+  take(set: number): void {
+    if ((set & bit(ApicEvent.nmi)) !== 0) {
       this.apic.latches.take(ApicEvent.nmi);
       this.#setCell(X86['nmi.injected'], 1);
       this.#setCell(X86['nmi.blocked'], 1);
       this.machine.eventsChanged(this.context);
     } else if ((set & bit(ApicEvent.interrupt)) !== 0) {
       const vector = this.apic.acknowledge();
-      this.#inject(vector);
+      this.inject(vector);
       this.taken(this.apic, vector);
     } else {
       const vector = this.external.acknowledge!(this.apic);
       this.apic.latches.take(ApicEvent.extInt);
-      this.#inject(vector);
+      this.inject(vector);
       this.machine.eventsChanged(this.context);
     }
   }
 
-  #inject(vector: number): void {
+  /** Takes the most urgent vector from the local APIC for a delivery of the caller's: it is in service. */
+  acknowledge(): number {
+    const vector = this.apic.acknowledge();
+    this.taken(this.apic, vector);
+    return vector;
+  }
+
+  /** Begins the delivery of an external interrupt. */
+  inject(vector: number): void {
     this.#setCell(X86['interrupt.injected'], 1);
     this.#setCell(X86['interrupt.vector'], vector);
     this.#setCell(X86['interrupt.soft'], 0);
   }
 
-  /** INIT, then the SIPI that may have come behind it. @spec SDM 3A §8.4.2 */
-  #start(): void {
+  /** INIT, then the SIPI that may have come behind it. @returns whether a door made this another start. @spec SDM 3A §8.4.2 */
+  #start(): boolean {
     const { context, apic } = this;
+    const door = this.door(context);
     if (apic.latches.takeInit()) {
-      resetContext(this.machine.arena, context.base, 'init', this.resetParameters());
+      if (door === null || !door.init(this)) resetContext(this.machine.arena, context.base, 'init', this.resetParameters());
       context.activity = apic.isBootProcessor ? Activity.Running : Activity.WaitForSipi;
       this.machine.wasReset(context, 'init');
     }
     const vector = apic.latches.takeSipi();
-    if (vector >= 0) {
+    if (vector >= 0 && (door === null || !door.startUp(this, vector))) {
       // Execution starts at vector * 4096 in real mode.
       this.#setCell(X86['cs.selector'], vector << 8);
       this.#setCell(X86['cs.base'], vector << 12);
       this.#setCell(X86['cs.base'] + 4, 0);
       this.#setCell(X86.rip, 0);
       this.#setCell(X86.rip + 4, 0);
-      context.activity = Activity.Running;
     }
+    if (vector >= 0) context.activity = Activity.Running;
     this.machine.eventsChanged(context);
+    return door !== null;
   }
 
   deadline(): number {

@@ -24,63 +24,86 @@ export const SaveAreaFpu = {
   end: 0x670,
 } as const;
 
+const FPU_WORDS = (SaveAreaFpu.end - SaveAreaFpu.xmm) / 4;
+const WORD = {
+  dp: SaveAreaFpu.dp >>> 2,
+  mxcsr: SaveAreaFpu.mxcsr >>> 2,
+  rip: SaveAreaFpu.rip >>> 2,
+  x87: SaveAreaFpu.x87 >>> 2,
+  xmm: SaveAreaFpu.xmm >>> 2,
+} as const;
+const ST0 = X86.st0 >>> 2;
+const XMM0 = X86.xmm0 >>> 2;
+const DP = X86['x87.dp'] >>> 2;
+const RIP = X86['x87.rip'] >>> 2;
+
 /**
- * Writes the floating-point fields of a save area; the tag word has its full two-bit form.
+ * Writes the floating-point fields of a save area; the tag word has its full two-bit form. Allocates nothing.
  *
- * @param out - the page; fields lie at `at` plus {@link SaveAreaFpu}
+ * @param page - byte of the arena where the save area starts, a multiple of 16; its fields lie at {@link SaveAreaFpu}
  * @spec APM2 Appendix B Table B-4
  */
-export function saveFpuArea(arena: Arena, base: number, out: Uint8Array, at: number): void {
-  const { u8 } = arena;
-  const copy = (offset: number, from: number, size: number): void => out.set(u8.subarray(base + from, base + from + size), at + offset);
-  const tags = fullTags(arena, base);
-  copy(SaveAreaFpu.dp, X86['x87.dp'], 8);
-  copy(SaveAreaFpu.mxcsr, X86.mxcsr, 4);
-  out[at + SaveAreaFpu.ftw] = tags;
-  out[at + SaveAreaFpu.ftw + 1] = tags >>> 8;
-  copy(SaveAreaFpu.fsw, X87.fsw, 2);
-  copy(SaveAreaFpu.fcw, X87.fcw, 2);
-  copy(SaveAreaFpu.fop, X87.fop, 2);
-  copy(SaveAreaFpu.ds, X86['x87.ds'], 2);
-  copy(SaveAreaFpu.cs, X86['x87.cs'], 2);
-  copy(SaveAreaFpu.rip, X86['x87.rip'], 8);
+export function saveFpuArea(arena: Arena, base: number, page: number): void {
+  const { u16, u32 } = arena;
+  const from = base >>> 2;
+  const to = page >>> 2;
+  const half = page >>> 1;
+  u32[to + WORD.dp] = u32[from + DP]!;
+  u32[to + WORD.dp + 1] = u32[from + DP + 1]!;
+  u32[to + WORD.mxcsr] = u32[from + X86.mxcsr / 4]!;
+  u16[half + SaveAreaFpu.ftw / 2] = fullTags(arena, base);
+  u16[half + SaveAreaFpu.fsw / 2] = u16[(base + X87.fsw) >>> 1]!;
+  u16[half + SaveAreaFpu.fcw / 2] = u16[(base + X87.fcw) >>> 1]!;
+  u16[half + SaveAreaFpu.fop / 2] = u16[(base + X87.fop) >>> 1]!;
+  u16[half + SaveAreaFpu.ds / 2] = u32[from + X86['x87.ds'] / 4]!;
+  u16[half + SaveAreaFpu.cs / 2] = u32[from + X86['x87.cs'] / 4]!;
+  u32[to + WORD.rip] = u32[from + RIP]!;
+  u32[to + WORD.rip + 1] = u32[from + RIP + 1]!;
   for (let i = 0; i < 8; i++) {
-    copy(SaveAreaFpu.x87 + 8 * i, X86.st0 + 16 * i, 8);
-    copy(SaveAreaFpu.x87 + 64 + 2 * i, X86.st0 + 16 * i + 8, 2);
+    u32[to + WORD.x87 + 2 * i] = u32[from + ST0 + 4 * i]!;
+    u32[to + WORD.x87 + 2 * i + 1] = u32[from + ST0 + 4 * i + 1]!;
+    u16[half + SaveAreaFpu.x87 / 2 + 32 + i] = u32[from + ST0 + 4 * i + 2]!;
   }
-  copy(SaveAreaFpu.xmm, X86.xmm0, 256);
-  copy(SaveAreaFpu.ymmHigh, X86.ymmHigh0, 256);
+  // XMM0-15 and the upper halves of YMM0-15 follow each other in both.
+  u32.copyWithin(to + WORD.xmm, from + XMM0, from + XMM0 + FPU_WORDS);
 }
+
+/** Whether MXCSR of a save area sets no reserved bit: {@link loadFpuArea} takes no other. */
+export const isFpuAreaLegal = (arena: Arena, base: number, page: number): boolean => isLegalMxcsr(arena, base, arena.u32[(page >>> 2) + WORD.mxcsr]!);
 
 /**
  * Loads the floating-point fields of a save area. The tag word is read in its full form, in which 0 and 5555H both mean "no register empty".
+ * Allocates nothing.
  *
- * @returns `mxcsr` when a reserved bit of MXCSR is set, `short` when the area ends early; then nothing has changed
+ * @param page - byte of the arena where the save area starts, a multiple of 16
+ * @returns `mxcsr` when a reserved bit of MXCSR is set; then nothing has changed
  * @spec APM2 Appendix B Table B-4
  */
-export function loadFpuArea(arena: Arena, base: number, image: Uint8Array, at: number): FpuLoad {
-  if (image.length - at < SaveAreaFpu.end) return 'short';
-  const view = new DataView(image.buffer, image.byteOffset + at, SaveAreaFpu.end);
-  const mxcsr = view.getUint32(SaveAreaFpu.mxcsr, true);
-  if (!isLegalMxcsr(arena, base, mxcsr)) return 'mxcsr';
+export function loadFpuArea(arena: Arena, base: number, page: number): FpuLoad {
+  if (!isFpuAreaLegal(arena, base, page)) return 'mxcsr';
   const { u8, u16, u32 } = arena;
-  const copy = (offset: number, to: number, size: number): void => u8.set(image.subarray(at + offset, at + offset + size), base + to);
-  const fcw = legalizeFcw(view.getUint16(SaveAreaFpu.fcw, true));
-  copy(SaveAreaFpu.dp, X86['x87.dp'], 8);
-  copy(SaveAreaFpu.rip, X86['x87.rip'], 8);
-  u32[(base + X86.mxcsr) >>> 2] = mxcsr;
+  const to = base >>> 2;
+  const from = page >>> 2;
+  const half = page >>> 1;
+  const fcw = legalizeFcw(u16[half + SaveAreaFpu.fcw / 2]!);
+  u32[to + DP] = u32[from + WORD.dp]!;
+  u32[to + DP + 1] = u32[from + WORD.dp + 1]!;
+  u32[to + X86.mxcsr / 4] = u32[from + WORD.mxcsr]!;
   u16[(base + X87.fcw) >>> 1] = fcw;
-  u16[(base + X87.fsw) >>> 1] = legalizeFsw(view.getUint16(SaveAreaFpu.fsw, true), fcw);
-  u16[(base + X87.tags) >>> 1] = abridgeTags(view.getUint16(SaveAreaFpu.ftw, true));
-  u16[(base + X87.fop) >>> 1] = view.getUint16(SaveAreaFpu.fop, true) & 0x7ff;
-  u32[(base + X86['x87.cs']) >>> 2] = view.getUint16(SaveAreaFpu.cs, true);
-  u32[(base + X86['x87.ds']) >>> 2] = view.getUint16(SaveAreaFpu.ds, true);
+  u16[(base + X87.fsw) >>> 1] = legalizeFsw(u16[half + SaveAreaFpu.fsw / 2]!, fcw);
+  u8[base + X87.tags] = abridgeTags(u16[half + SaveAreaFpu.ftw / 2]!);
+  u8[base + X87.tags + 1] = 0;
+  u16[(base + X87.fop) >>> 1] = u16[half + SaveAreaFpu.fop / 2]! & 0x7ff;
+  u32[to + X86['x87.ds'] / 4] = u16[half + SaveAreaFpu.ds / 2]!;
+  u32[to + X86['x87.cs'] / 4] = u16[half + SaveAreaFpu.cs / 2]!;
+  u32[to + RIP] = u32[from + WORD.rip]!;
+  u32[to + RIP + 1] = u32[from + WORD.rip + 1]!;
   for (let i = 0; i < 8; i++) {
-    copy(SaveAreaFpu.x87 + 8 * i, X86.st0 + 16 * i, 8);
-    copy(SaveAreaFpu.x87 + 64 + 2 * i, X86.st0 + 16 * i + 8, 2);
-    u8.fill(0, base + X86.st0 + 16 * i + 10, base + X86.st0 + 16 * (i + 1));
+    u32[to + ST0 + 4 * i] = u32[from + WORD.x87 + 2 * i]!;
+    u32[to + ST0 + 4 * i + 1] = u32[from + WORD.x87 + 2 * i + 1]!;
+    u32[to + ST0 + 4 * i + 2] = u16[half + SaveAreaFpu.x87 / 2 + 32 + i]!;
+    u32[to + ST0 + 4 * i + 3] = 0;
   }
-  copy(SaveAreaFpu.xmm, X86.xmm0, 256);
-  copy(SaveAreaFpu.ymmHigh, X86.ymmHigh0, 256);
+  u32.copyWithin(to + XMM0, from + WORD.xmm, from + WORD.xmm + FPU_WORDS);
   return 'ok';
 }

@@ -16,8 +16,9 @@ export interface ScriptBinding {
 }
 
 const IF = 1 << 9;
-/** Exception cell: 0 none, 1 due. */
+/** Exception cell: 0 none, 1 due, 2 on its way in. */
 const DUE = 1;
+const INJECTED = 2;
 
 /** What the processor keeps per plane besides the context block. */
 class PlaneProgram {
@@ -125,7 +126,8 @@ export class ScriptCpu implements Cpu {
         frame.advance(frame.wantsResults ? this.#result(context, frame, fault) : null);
       }
     }
-    if (this.#faultIsDue(context)) {
+    const exception = u32[word + X86['exception.state'] / 4]!;
+    if (exception === DUE || exception === INJECTED) {
       this.#enterHandler(context, program, this.#takeFault(context).vector, false);
     } else if (u32[word + X86['nmi.injected'] / 4] !== 0) {
       u32[word + X86['nmi.injected'] / 4] = 0;
