@@ -22,6 +22,7 @@ export const exitOfError: Readonly<Record<HostErrorCode, ExitCode>> = {
   DoubleClaim: 'Config',
   UnknownPersonality: 'Config',
   BadPlugin: 'Config',
+  NoService: 'Config',
   BadFile: 'File',
   ApiVersion: 'Config',
   ExistsAlready: 'Config',

@@ -7,6 +7,7 @@ export const HostErrorCode = {
   DoubleClaim: 'two personalities claim the same exit',
   UnknownPersonality: 'a personality was named that cannot be found',
   BadPlugin: 'a personality package does not export what the plug-in interface asks for',
+  NoService: 'a program that the guest needs on this host is not there',
   BadFile: 'a file cannot be read or written',
   ApiVersion: 'a plug-in was made for another engine API',
   ExistsAlready: 'an object with this id exists already',

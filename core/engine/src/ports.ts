@@ -184,6 +184,8 @@ export interface PersonalityPlugin {
   /** Scheduler policy and pending rule used unless the configuration names others. */
   readonly policy?: string;
   readonly rule?: string;
+  /** Names of services of the host that a machine with these options may ask, by exits of kind `service`. */
+  readonly services?: (options: PlainRecord) => readonly string[];
   /** What of its interface is served, for the support matrix: rows in the order of the specification. */
   readonly support: readonly SupportRow[];
   /**

@@ -6,6 +6,7 @@ import { type GuestTypeTable, type ResolvedGuest, resolveGuest } from './config/
 import { PluginCatalogue } from './plugins/catalogue.ts';
 import { directoryOf, type PluginTable } from './plugins/load-plugin.ts';
 import { choosePlugins } from './plugins/plugin-host.ts';
+import { type HostServiceKind, HostServices, hostServices } from './services/host-service.ts';
 import { type Composed, composeMachine, configHashOf } from './vm/compose.ts';
 import { bindScripts, setScriptCpus } from './vm/scripts.ts';
 import { Vm } from './vm/vm.ts';
@@ -27,6 +28,8 @@ export interface VmHost {
   readonly traceNotes?: JsonRecord;
   /** Runs the invariants after every event; slow. */
   readonly check?: boolean;
+  /** Services of the host by name, beside or instead of those of the program. */
+  readonly services?: Readonly<Record<string, HostServiceKind>>;
 }
 
 /** A guest with everything that its configuration names, composed and not yet run. */
@@ -52,7 +55,7 @@ export async function composeGuest(config: GuestConfig, host: VmHost): Promise<C
 /**
  * Makes a virtual machine from a guest configuration.
  * @param config - checked here; see the generated JSON Schema.
- * @throws {HostError} BadConfig, UnknownPersonality, BadPlugin, ApiVersion, DoubleClaim, BadFile, BadScript, NoMemory: in one line each,
+ * @throws {HostError} BadConfig, UnknownPersonality, BadPlugin, ApiVersion, DoubleClaim, BadFile, BadScript, NoMemory, NoService: in one line each,
  *   with path and fix.
  * @example
  * const vm = await createVm({ vps: 1, scripts: { run: [{ vp: 0, script: 'hello' }] } }, { scripts: [hello] });
@@ -61,10 +64,11 @@ export async function composeGuest(config: GuestConfig, host: VmHost): Promise<C
 export async function createVm(config: GuestConfig, host: VmHost = {}): Promise<Vm> {
   const { guest, composed, configHash, directory } = await composeGuest(config, host);
   try {
+    const services = new HostServices(composed.services, { ...hostServices, ...host.services });
     const cpus = setScriptCpus(composed.machine, composed.arch, await bindScripts(guest, directory, host.scripts ?? []));
     const subject = { configHash, cpuModel: guest.cpuModel, personalities: composed.personalities, guest: { config, ...host.traceNotes } };
     const trace = host.trace === undefined ? null : new VmTrace(composed.machine, subject, host.trace);
-    return new Vm(guest, composed, cpus, configHash, trace);
+    return new Vm(guest, composed, cpus, configHash, trace, services);
   } catch (error) {
     composed.dispose();
     throw error;

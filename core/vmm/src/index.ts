@@ -11,6 +11,8 @@ export { checkPluginModule, type LoadedPlugin } from './plugins/plugin-module.ts
 export { decodeSnapshot, encodeSnapshot, readSnapshot, SNAPSHOT_FILE_VERSION, SnapshotHeader, type VmSnapshot, writeSnapshot } from './snapshot-file.ts';
 export { FileSink } from './trace-sink.ts';
 export { configOf, readTrace, replayTrace, rerunTrace } from './replay.ts';
+export { type HostService, type HostServiceKind, HostServices, hostServices, type ServicePayload } from './services/host-service.ts';
+export { hasSwtpm, Swtpm } from './services/swtpm.ts';
 export type { Composed } from './vm/compose.ts';
 export type { ExitAction, ExitHandler, VmExit } from './vm/exits.ts';
 export { type Counted, RunCounts, type SwitchSeen } from './vm/run-counts.ts';

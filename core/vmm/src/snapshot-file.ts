@@ -1,5 +1,5 @@
 import { ascii, bytes, struct, u32, u64 } from '@vmplanes/binary';
-import { HostError, type Snapshot } from '@vmplanes/engine';
+import { HostError, type PlainRecord, type Snapshot } from '@vmplanes/engine';
 import { createHash } from 'node:crypto';
 import { readFileSync, renameSync, writeFileSync } from 'node:fs';
 import { deserialize, serialize } from 'node:v8';
@@ -23,6 +23,8 @@ export interface VmSnapshot {
   /** SHA-256 of the resolved guest configuration, in hexadecimal: restoring needs an equal one. */
   readonly configHash: string;
   readonly machine: Snapshot;
+  /** State of the host services that the guest has asked, by name. */
+  readonly services?: PlainRecord;
 }
 
 const bad = (source: string, problem: string): HostError => new HostError('BadSnapshot', `${source}: ${problem}`, { source });

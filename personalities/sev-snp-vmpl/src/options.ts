@@ -14,6 +14,21 @@ const flag = (initial: boolean, about: string): Setting<boolean> => setting(init
 /** One of several; the first is the default. */
 const choice = <const V extends readonly [PlainState, ...PlainState[]]>(values: V, about: string): Setting<V[number]> => setting<V[number]>(values[0], { enum: values }, about);
 
+const address = (initial: string, about: string): Setting<string> => setting<string>(initial, { type: 'string', pattern: '^0x[0-9a-fA-F]{1,13}$' }, about);
+
+/** Where the built-in SVSM may do as COCONUT-SVSM does rather than as its protocols mean. Each can be chosen alone. @spec coconut-svsm f4bc4bc */
+export const svsmDeviations = {
+  remapCurrent: 'REMAP_CA to the calling area in use gives INVALID_ADDRESS instead of SUCCESS',
+  tpmOversize: 'a TPM response that does not fit is left out and the call gives SUCCESS instead of INVALID_REQUEST',
+  attestationCall: 'an unknown attestation call gives UNSUPPORTED_PROTOCOL instead of UNSUPPORTED_CALL',
+  attestationOrder: 'the security processor is asked before the buffers are looked at, and certificates need a buffer of exactly 16 KiB',
+  runError: 'an error of Run VMPL is not noticed: the provider asks again and again instead of waiting',
+  firstEntry: 'a processor enters its guest once before it looks for a call',
+  uncheckedPages: 'a page that is not valid or not the guest\'s ends the provider instead of the call',
+} as const;
+/** The name of a deviation. */
+export type SvsmDeviation = keyof typeof svsmDeviations;
+
 const served = SEV_FEATURES.flatMap(({ name, isServed }) => (isServed && name !== 'SnpActive' ? [name] : []));
 const names = (initial: readonly SevFeatureName[], about: string): Setting<readonly SevFeatureName[]> => setting(initial, { type: 'array', items: { enum: served }, uniqueItems: true }, about);
 
@@ -28,6 +43,15 @@ const settings = {
   virtualTom: setting<string>('0x0', { type: 'string', pattern: '^0x[0-9a-fA-F]{1,13}$' }, 'Address that divides private from shared pages in VMSAs made at launch, with the feature VirtualTom.'),
   largePages: flag(true, 'The host gives 2 MiB entries of the reverse map table where the guest asks for them.'),
   refusedAccess: choice(['exit', 'vmpl0'], 'Where an access goes that the permissions of its VMPL refuse: to the VMM, or to VMPL0.'),
+  guestVmpl: whole(2, 1, 3, 'VMPL of the guest below an SVSM.'),
+  svsmBase: address('0x8000000', 'Where the memory of the built-in SVSM begins: the guest may not touch it.'),
+  svsmSize: address('0x1000000', 'Bytes of the memory of the built-in SVSM.'),
+  callingArea: address('0x80f000', 'Calling area of the first processor, in guest memory.'),
+  vtpm: flag(false, 'The built-in SVSM has a TPM: the guest needs the program swtpm on the host.'),
+  svsmApic: flag(false, 'The built-in SVSM offers the APIC protocol.'),
+  svsmDeviations: setting<readonly SvsmDeviation[]>([], { type: 'array', items: { enum: Object.keys(svsmDeviations) }, uniqueItems: true }, 'Where the built-in SVSM does as COCONUT-SVSM does rather than as its protocols mean.'),
+  svsmBusyEvery: whole(0, 0, 1_000_000, 'For tests of guests: every so many calls the built-in SVSM answers BUSY; 0: never.'),
+  svsmIncompleteEvery: whole(0, 0, 511, 'For tests of guests: PVALIDATE answers INCOMPLETE after so many entries; 0: never.'),
   intercepts: setting<readonly OptionalIntercept[]>([], { type: 'array', items: { enum: ['rdtsc', 'rdtscp', 'rdpmc', 'pause'] }, uniqueItems: true }, 'Instructions that the host intercepts although it need not.'),
 };
 
@@ -54,6 +78,12 @@ export const optionsOf = (given: PlainRecord): SnpOptions => {
     throw new HostError('BadConfig', `sev-snp-vmpl: ${why}`);
   };
   if (options.svsm !== 'none' && options.level !== 'sev-snp') refuse(`svsm '${options.svsm}' needs the level sev-snp, not ${options.level}`);
+  for (const name of ['svsmBase', 'svsmSize', 'callingArea'] as const) if (Number(options[name]) % 4096 !== 0) refuse(`${name} ${options[name]} is not a multiple of 4096`);
+  if (options.svsm === 'builtin') {
+    const [base, size, area] = [Number(options.svsmBase), Number(options.svsmSize), Number(options.callingArea)];
+    if (size === 0) refuse('an SVSM without memory is none: svsmSize is 0');
+    if (area >= base && area < base + size) refuse(`the calling area ${options.callingArea} lies in the memory of the SVSM`);
+  }
   const tooMuch = options.features.find((name) => !options.allowed.includes(name));
   if (tooMuch !== undefined) refuse(`the feature ${tooMuch} is not among those allowed`);
   const early = SEV_FEATURES.find(({ name, worksUnderEs }) => options.features.includes(name) && (options.level === 'sev' || (options.level === 'sev-es' && !worksUnderEs)));

@@ -3,6 +3,7 @@ import { X86Arch } from '@vmplanes/x86';
 import { optionsOf, optionsSchema } from './options.ts';
 import { SevSnpVmpl } from './sev-snp-vmpl.ts';
 import { support } from './support.ts';
+import { TPM_SERVICE } from './svsm/vtpm.ts';
 
 /** All registers are in the VMSA: VMPLs of a VP share none. @spec APM vol. 2, 15.36.7, 15.36.8 */
 const meaning: PlaneMeaning = {
@@ -21,6 +22,7 @@ export const personality: PersonalityPlugin = {
   meaning: () => meaning,
   policy: 'lowest-runnable',
   rule: 'deliverable',
+  services: (options) => (optionsOf(options).svsm === 'builtin' && optionsOf(options).vtpm ? [TPM_SERVICE] : []),
   support,
   install(scope, options): SevSnpVmpl {
     const machine = scope.resolve(Machine.token);

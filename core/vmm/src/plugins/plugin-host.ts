@@ -19,6 +19,8 @@ export interface ChosenPlugins {
   /** Policy and rule that the personality with the meaning asks for. */
   readonly policy: string | null;
   readonly rule: string | null;
+  /** Services of the host that the machine may ask. */
+  readonly services: readonly string[];
 }
 
 const refuse = (problem: string, fix: string, details: Readonly<Record<string, unknown>> = {}): never => {
@@ -66,5 +68,6 @@ export async function choosePlugins(uses: readonly PersonalityUse[], from: Modul
     meaning: chief?.plugin.meaning?.(chief.options) ?? plainPlanes,
     policy: chief?.plugin.policy ?? null,
     rule: chief?.plugin.rule ?? null,
+    services: [...new Set(plugins.flatMap(({ plugin, options }) => plugin.services?.(options) ?? []))],
   };
 }

@@ -21,6 +21,8 @@ export interface Composed {
   readonly arch: X86Arch;
   /** Names and versions, in order of installation. */
   readonly personalities: readonly { readonly name: string; readonly version: string; readonly options: object }[];
+  /** Services of the host that it may ask. */
+  readonly services: readonly string[];
   dispose(): void;
 }
 
@@ -112,6 +114,7 @@ export function composeMachine(guest: ResolvedGuest, chosen: ChosenPlugins, chec
     machine,
     arch,
     personalities: chosen.plugins.map(({ plugin: { name, version }, options }) => ({ name, version, options })),
+    services: chosen.services,
     dispose: () => disposeScope(scope),
   };
 }

@@ -5,6 +5,7 @@ import type { VmSnapshot } from '../snapshot-file.ts';
 import type { Composed } from './compose.ts';
 import { type ExitAction, type ExitHandler, openBusReply, withoutHandler } from './exits.ts';
 import { inspectMachine } from './inspect.ts';
+import { type HostServices, isServiceExit } from '../services/host-service.ts';
 import type { VmTrace } from './vm-trace.ts';
 
 /** Host time after which a run lets other work of the process have its turn, in milliseconds. */
@@ -70,6 +71,7 @@ export class Vm {
   readonly #composed: Composed;
   readonly #cpus: readonly ScriptCpu[];
   readonly #trace: VmTrace | null;
+  readonly #services: HostServices;
   #isRunning = false;
   #isClosed = false;
   /** The engine threw: the machine is not at an event boundary and runs no more. */
@@ -78,13 +80,14 @@ export class Vm {
   /** Slices that one call of the engine gets: as many as fit into a turn. */
   #batch = 1;
 
-  constructor(guest: ResolvedGuest, composed: Composed, cpus: readonly ScriptCpu[], configHash: string, trace: VmTrace | null) {
+  constructor(guest: ResolvedGuest, composed: Composed, cpus: readonly ScriptCpu[], configHash: string, trace: VmTrace | null, services: HostServices) {
     this.guest = guest;
     this.machine = composed.machine;
     this.configHash = configHash;
     this.#composed = composed;
     this.#cpus = cpus;
     this.#trace = trace;
+    this.#services = services;
   }
 
   /** Observations: plane switches, exits, accepted events, new planes. Listeners never decide. */
@@ -171,6 +174,13 @@ export class Vm {
   /** @returns false when the run ends here. */
   async #serve(index: number, payload: ExitPayload, onExit: ExitHandler | undefined): Promise<boolean> {
     const vp = this.machine.vp(index);
+    if (isServiceExit(payload)) {
+      const answer = await this.#services.ask(payload);
+      if (answer !== null) {
+        this.#reply(vp, answer);
+        return true;
+      }
+    }
     const action: ExitAction = (await onExit?.({ vp: index, plane: vp.current, payload })) ?? withoutHandler(payload);
     if (action === 'stop') return false;
     this.#reply(vp, action === 'continue' ? openBusReply(payload) : action);
@@ -217,9 +227,10 @@ export class Vm {
     return inspectMachine(this.machine, path);
   }
 
-  /** The whole machine as data, between runs. */
+  /** The whole machine as data, between runs, with the state of the services it asks. @throws {HostError} BadSnapshot when a service does not give its state. */
   snapshot(): VmSnapshot {
-    return { configHash: this.configHash, machine: this.machine.snapshot() };
+    const services = this.#services.save();
+    return { configHash: this.configHash, machine: this.machine.snapshot(), ...(services === null ? {} : { services }) };
   }
 
   /** Makes this machine equal to a saved one of an equal configuration. @throws {HostError} BadSnapshot before anything changed. */
@@ -227,6 +238,7 @@ export class Vm {
     if (snapshot.configHash !== this.configHash) throw new HostError('BadSnapshot', 'the snapshot is of a guest with another configuration (start the same guest configuration)', { fix: 'start the same guest configuration' });
     if (this.#trace !== null && this.machine.scheduler.slices > 0) throw new HostError('BadState', 'a recorded run cannot go on from a snapshot (record another trace)');
     this.machine.restore(snapshot.machine);
+    this.#services.restore(snapshot.services ?? null);
   }
 
   /** Ends the trace and gives everything back. The trace of a VM that failed stays without an end: it agrees up to there. May be called twice. */
@@ -234,6 +246,7 @@ export class Vm {
     if (this.#isClosed) return;
     if (this.#isRunning) throw new HostError('BadState', 'this VM runs: stop it first');
     this.#isClosed = true;
+    this.#services.close();
     if (this.#hasFailed) this.#trace?.abandon();
     else this.#trace?.finish(why);
     this.#composed.dispose();
