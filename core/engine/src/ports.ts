@@ -76,6 +76,8 @@ export interface Arch {
   readonly freshReset: string;
   /** Resets a context; `kind` is one of the architecture's reset names. */
   reset(context: PlaneContext, kind: string): void;
+  /** Answers an exit before whoever claims it is asked, or leaves it to them with null. Absent while the VMM has nothing to say about exits: then it costs nothing. */
+  readonly screen?: ((context: PlaneContext, exit: CpuExit) => Answer | null) | null;
   /** Answers an exit that nobody claims. */
   unclaimed(context: PlaneContext, exit: CpuExit): Answer;
   /** Writes a fault into the context so that the guest takes it next. */

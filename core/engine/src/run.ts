@@ -232,6 +232,9 @@ export class RunLoop {
     const m = this.#machine;
     if (exit.kind === 'budget') return CONTINUE;
     if (exit.kind === 'memoryFault' && (exit as MemoryFaultExit).info.result === AccessResult.Held) return this.#hold(vp, context);
+    const { screen } = m.arch;
+    const screened = screen ? screen(context, exit) : null;
+    if (screened !== null) return this.#apply(vp, context, screened, true);
     let owner = m.claims.find(exit.kind, exit.key);
     let answer = owner === null ? null : owner.handle(context, exit);
     // An extender that leaves an exit leaves it to whom it extends.

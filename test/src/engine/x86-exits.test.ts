@@ -80,6 +80,40 @@ describe('exits that nobody claims', () => {
       expect(rig.kind()).toBe('idle');
       expect(results[0]!.fault?.vector).toBe(13);
     });
+    it.each([['read', 1, [13, null]], ['written', 2, [null, 13]], ['read or written', 3, [13, 13]], ['touched after the filter is gone', 0, [null, null]]] as const)(
+      'of a personality pass the filter first: refused when %s (Linux arch/x86/kvm/x86.c kvm_get_msr_with_filter)', (_what, flags, faults) => {
+        const INDEX = 0x4000_0020;
+        const asked: string[] = [];
+        const results: StepResult[] = [];
+        const steps: Step[] = [{ op: 'rdmsr', index: INDEX }, { op: 'wrmsr', index: INDEX, value: 5 }, { op: 'rdmsr', index: INDEX + 1 }];
+        const rig = rigOf({
+          claims: [{ exit: 'msr', from: 0x4000_0000, to: 0x4000_00ff }],
+          on: (c, exit) => {
+            asked.push(`${(exit as { readonly write?: boolean }).write === true ? 'write' : 'read'} ${exit.key - INDEX}`);
+            return c.vp.replies.resume();
+          },
+          guests: [{ 0: generator('m', function* () { for (const step of steps) results.push(yield step); }) }],
+        });
+        rig.arch.registers.msrExits = { unknown: false, invalid: false, filter: false };
+        rig.arch.registers.setFilter(MsrFilter.create({ flags: 0, ranges: [{ flags: flags === 0 ? 3 : flags, base: INDEX, count: 1, bitmap: new Uint8Array(8) }] }) as MsrFilter);
+        if (flags === 0) rig.arch.registers.setFilter(null);
+        expect(rig.kind()).toBe('idle');
+        expect(results.map((r) => r.fault?.vector ?? null)).toEqual([...faults, null]);
+        expect(asked).toEqual([...(faults[0] === null ? ['read 0'] : []), ...(faults[1] === null ? ['write 0'] : []), 'read 1']);
+      });
+    it('of a personality: the filter takes its access to the VMM, whose answer the guest gets, and is part of the state', () => {
+      const results: StepResult[] = [];
+      const config: RigConfig = { claims: [{ exit: 'msr', from: 0x4000_0000, to: 0x4000_00ff }], on: (c) => c.vp.replies.resume(), guests: [{ 0: generator('m', function* () { results.push(yield { op: 'rdmsr', index: 0x4000_0020 }); }) }] };
+      const first = rigOf(config);
+      first.arch.registers.setFilter(MsrFilter.create({ flags: 0, ranges: [{ flags: 1, base: 0x4000_0020, count: 1, bitmap: new Uint8Array(8) }] }) as MsrFilter);
+      const rig = rigOf(config);
+      rig.arch.registers.restore(first.arch.registers.save());
+      expect(rig.kind()).toBe('exit');
+      expect(payloadOf(rig.vps[0]!)).toEqual({ kind: 'msr', write: false, index: 0x4000_0020, lo: 0, hi: 0, reason: 'filter' });
+      rig.machine.reply(rig.vps[0]!.context, { lo: 7, hi: 1 });
+      expect(rig.kind()).toBe('idle');
+      expect(results[0]).toMatchObject({ fault: null, edxEax: 0x1_0000_0007n });
+    });
     it('CSTAR is private and reads back the last write in each plane (OpenVMM #1279)', () => {
       const rig = rigOf({ meaning: risingPlanes, claims: [{ exit: 'call', from: 1, to: 1 }], on: (c) => c.vp.replies.switchTo(1 - c.plane, 'call', 'stopped'), guests: [{ 0: [{ op: 'wrmsr', index: 0xc0000083, value: 0x111 }, { op: 'call' }, { op: 'rdmsr', index: 0xc0000083 }, { op: 'hlt' }], 1: [{ op: 'wrmsr', index: 0xc0000083, value: 0x222 }, { op: 'call' }] }] });
       rig.run(1);

@@ -1,4 +1,4 @@
-import { type Answer, HostError, type PlainRecord, type PlainState, type PlaneContext, type Stateful, type Vp } from '@vmplanes/engine';
+import { type Answer, type CpuExit, HostError, type PlainRecord, type PlainState, type PlaneContext, type Stateful, type Vp } from '@vmplanes/engine';
 import { isApicMsr, readMsr as readApicMsr, writeMsr as writeApicMsr } from '../apic/index.ts';
 import { type CpuidExit, type MsrExit, type RegisterExit, RegisterKey } from '../exits.ts';
 import { AddressModel } from '../mmu/index.ts';
@@ -107,9 +107,19 @@ export class SystemRegisters implements Stateful {
 
   // -- MSRs ----------------------------------------------------------------------------------------------------------
 
+  /** Every access of a guest passes it first, whoever serves the MSR. @spec Linux Documentation/virt/kvm/api.rst §4.97; Linux arch/x86/kvm/x86.c kvm_get_msr_with_filter */
   setFilter(filter: MsrFilter | null): void {
     this.#filter = filter;
+    this.screen = filter === null ? null : this.#screen;
   }
+  /** What looks at exits before whoever claims them: the filter, while there is one. */
+  screen: ((context: PlaneContext, exit: CpuExit) => Answer | null) | null = null;
+  readonly #screen = (context: PlaneContext, exit: CpuExit): Answer | null => {
+    if (exit.kind !== 'msr') return null;
+    const { write } = exit as MsrExit;
+    const isRefused = this.#filter?.check(exit.key, write ? MsrFilterDirection.write : MsrFilterDirection.read) === 'filter';
+    return isRefused ? this.#refuse(context, exit as MsrExit, 'filter') : null;
+  };
 
   /** Which refused MSR accesses leave to the VMM; the others are #GP in the guest. */
   get msrExits(): MsrExits {
@@ -159,10 +169,9 @@ export class SystemRegisters implements Stateful {
     return done ? 'ok' : 'invalid';
   }
 
-  /** Answers an MSR exit: the filter first, then the table, then what the configuration says of refusals. */
+  /** Answers an MSR exit: the table, then what the configuration says of refusals. */
   msr(context: PlaneContext, exit: MsrExit): Answer {
     const { key, write } = exit;
-    if (this.#filter?.check(key, write ? MsrFilterDirection.write : MsrFilterDirection.read) === 'filter') return this.#refuse(context, exit, 'filter');
     if (write) {
       const done = this.writeMsr(context, key, join(exit.lo, exit.hi), false);
       if (done !== 'ok') return this.#refuse(context, exit, done);
@@ -250,7 +259,7 @@ export class SystemRegisters implements Stateful {
     const declared = s['filter'] as MsrFilterDeclaration | null;
     const filter = declared === null ? null : MsrFilter.create(declared);
     if (typeof filter === 'string') throw new HostError('BadSnapshot', `MSR filter: ${filter}`);
-    this.#filter = filter;
+    this.setFilter(filter);
     this.#tables.length = 0;
     (s['tables'] as readonly (CpuidState | null)[]).forEach((t, i) => {
       if (t !== null) this.#tables[i] = CpuidTable.restore(t);

@@ -232,6 +232,9 @@ export class X86Arch implements Arch {
     return true;
   }
 
+  get screen(): SystemRegisters['screen'] {
+    return this.registers.screen;
+  }
   unclaimed(context: PlaneContext, exit: CpuExit): Answer {
     const e = exit as X86Exit;
     const { replies } = context.vp;
