@@ -65,6 +65,11 @@ export interface DebugExit extends CpuExit {
   readonly dr6: number;
 }
 
+/** An exception that somebody asked about is due and not delivered yet: the context holds it. The key is its vector. */
+export interface ExceptionExit extends CpuExit {
+  readonly kind: 'exception';
+}
+
 /** Keys of {@link RegisterExit}. */
 export const RegisterKey = { Cr0: 0, Cr2: 2, Cr3: 3, Cr4: 4, Cr8: 8, Dr0: 16, Dr7: 23, Gdtr: 32, Idtr: 33, Ldtr: 34, Tr: 35, Xcr0: 48 } as const;
 export type RegisterKey = (typeof RegisterKey)[keyof typeof RegisterKey];
@@ -80,13 +85,14 @@ export type X86Exit =
   | InterruptWindowExit
   | BusLockExit
   | DebugExit
+  | ExceptionExit
   | HaltExit
   | BudgetExit
   | ShutdownExit
   | MemoryFaultExit;
 
 /** All kinds of {@link X86Exit}, in the order of the union. */
-export const x86ExitKinds = ['call', 'msr', 'cpuid', 'io', 'mmio', 'register', 'interruptWindow', 'busLock', 'debug', 'halt', 'budget', 'shutdown', 'memoryFault'] as const satisfies readonly X86Exit['kind'][];
+export const x86ExitKinds = ['call', 'msr', 'cpuid', 'io', 'mmio', 'register', 'interruptWindow', 'busLock', 'debug', 'exception', 'halt', 'budget', 'shutdown', 'memoryFault'] as const satisfies readonly X86Exit['kind'][];
 
 type Mutable<T> = { -readonly [K in keyof T]: T[K] };
 
@@ -101,6 +107,7 @@ export class X86ExitRecords {
   readonly interruptWindow: InterruptWindowExit = { kind: 'interruptWindow', key: 0 };
   readonly busLock: BusLockExit = { kind: 'busLock', key: 0 };
   readonly debug: Mutable<DebugExit> = { kind: 'debug', key: 0, dr6: 0 };
+  readonly exception: Mutable<ExceptionExit> = { kind: 'exception', key: 0 };
   readonly halt: HaltExit = { kind: 'halt', key: 0 };
   readonly budget: BudgetExit = { kind: 'budget', key: 0 };
   readonly shutdown: ShutdownExit = { kind: 'shutdown', key: 0 };

@@ -44,7 +44,7 @@ export const DISPUTES: readonly Dispute[] = [
   row('vtl1ApicSwEnabled', 'Is the local APIC of a new VTL software-enabled?', 'false', ['true: spurious vector 0x1ff'], Source.Kut, Source.Qemu),
   row('vinaAutoReset', 'When does VINA auto-reset clear the flag?', 'at the next entry', ['at VTL return'], VSM, Source.OpenvmmCvm),
   row('hypercallPageWrite', 'What does a write to the hypercall page raise?', '#GP', ['#MC'], tlfs('Hypercall Interface'), `${Source.Pdf6} 8.8`),
-  row('installInterceptCaller', 'Who may install intercepts?', 'a higher VTL, for ports', ['the parent partition alone'], Source.OpenvmmCvm, Source.Pdf6),
+  row('installInterceptCaller', 'Who may install intercepts?', 'a higher VTL, for ports', ['the parent partition alone', 'a higher VTL, in the part of the parent: for ports, CPUID leaves and exceptions'], Source.OpenvmmCvm, Source.Pdf6, Source.OpenvmmWhp),
   row('nonRamStatus', 'Which status has protecting what is not RAM?', 'InvalidParameter', ['OperationDenied'], `${Source.Pdf6} 15.15`, Source.OpenvmmCvm),
   row('startStartedVp', 'What does HvCallStartVirtualProcessor do to a started VP?', 'InvalidVpState', ['starts it again'], Source.OpenvmmCvm, Source.Qemu, 'TLFS HvCallStartVirtualProcessor', Source.OpenvmmWhp),
   moot('DR4 and DR5 are no registers but other names of DR6 and DR7, and the same lists say of those that they are private, or shared as the processor has it (option dr6Shared)',

@@ -1,5 +1,5 @@
 import { type HvCall, HvInterceptType, HvRegisterX64CpuidResultParameters, HvStatus } from '@vmplanes/abi-hyperv';
-import type { PlainState } from '@vmplanes/engine';
+import type { PlainState, PlaneContext } from '@vmplanes/engine';
 import type { SimpleHandler } from './dispatcher/bind.ts';
 import type { CallFrame } from './dispatcher/call-frame.ts';
 import { foreignStatus, isSelf } from './input-vtl.ts';
@@ -13,6 +13,8 @@ const at = HvRegisterX64CpuidResultParameters.at;
 interface CpuidResult {
   /** VP it is for; -1 for all. */
   readonly vp: number;
+  /** VTL that registered it, for those below. */
+  readonly by: number;
   readonly leaf: number;
   /** -1 for any. */
   readonly subleaf: number;
@@ -28,22 +30,22 @@ export class CpuidResults {
     return this.#rows.length === 0;
   }
 
-  /** Replaces a result for the same leaf, sub-leaf and VP. */
+  /** Replaces a result of the same VTL for the same leaf, sub-leaf and VP. */
   register(row: CpuidResult): void {
     this.unregister(row);
     this.#rows.push(row);
   }
   /** @returns whether there was one. */
-  unregister({ vp, leaf, subleaf }: Pick<CpuidResult, 'vp' | 'leaf' | 'subleaf'>): boolean {
+  unregister({ vp, by, leaf, subleaf }: Pick<CpuidResult, 'vp' | 'by' | 'leaf' | 'subleaf'>): boolean {
     const before = this.#rows.length;
-    this.#rows = this.#rows.filter((r) => r.vp !== vp || r.leaf !== leaf || r.subleaf !== subleaf);
+    this.#rows = this.#rows.filter((r) => r.vp !== vp || r.by !== by || r.leaf !== leaf || r.subleaf !== subleaf);
     return this.#rows.length !== before;
   }
 
   /** Puts registered bits into what CPUID would say. @param out - EAX, EBX, ECX, EDX. */
-  apply(vp: number, leaf: number, subleaf: number, out: Uint32Array): void {
+  apply({ vp, plane }: PlaneContext, leaf: number, subleaf: number, out: Uint32Array): void {
     for (const row of this.#rows) {
-      if (row.leaf !== leaf || (row.vp >= 0 && row.vp !== vp) || (row.subleaf >= 0 && row.subleaf !== subleaf)) continue;
+      if (row.by <= plane || row.leaf !== leaf || (row.vp >= 0 && row.vp !== vp.index) || (row.subleaf >= 0 && row.subleaf !== subleaf)) continue;
       for (let i = 0; i < 4; i++) {
         const mask = row.words[2 * i + 1]!;
         out[i] = (out[i]! & ~mask) | (row.words[2 * i]! & mask);
@@ -84,7 +86,7 @@ const resultOf = (call: CallFrame, input: ResultInput): CpuidResult | number => 
   const always = bytes[first + at.alwaysOverride]!;
   if (isSpecific > 1 || always > 1) return InvalidParameter;
   const word = (offset: number): number => words[(first + offset) >>> 2]!;
-  return { vp, leaf: word(at.inputEax), subleaf: isSpecific === 1 ? word(at.inputEcx) : -1, words: [at.eax, at.eaxMask, at.ebx, at.ebxMask, at.ecx, at.ecxMask, at.edx, at.edxMask].map(word) };
+  return { vp, by: call.vtl, leaf: word(at.inputEax), subleaf: isSpecific === 1 ? word(at.inputEcx) : -1, words: [at.eax, at.eaxMask, at.ebx, at.ebxMask, at.ecx, at.ecxMask, at.edx, at.edxMask].map(word) };
 };
 
 /** @spec TLFS HvCallRegisterInterceptResult (CPUID form) */

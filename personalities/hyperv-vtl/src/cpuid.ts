@@ -85,12 +85,26 @@ export class CpuidChapter implements Cpuid {
     }
     if (leaf === HvCpuid.EnlightenmentInformation) out[0]! |= this.#byVtl(context);
     // A VTL sees what those above it registered; the highest has nobody above.
-    if (context.plane === 0) this.results.apply(context.vp.index, leaf, exit.subleaf, out);
+    this.results.apply(context, leaf, exit.subleaf, out);
     for (let i = 0; i < 4; i++) {
       u32[word + outputs[i]!] = out[i]!;
       u32[word + outputs[i]! + 1] = 0;
     }
     return context.vp.replies.resume();
+  }
+
+  /** What {@link answer} would give, without giving it. @returns EAX, EBX, ECX, EDX: borrowed. */
+  resultOf(context: PlaneContext, exit: CpuidExit): Uint32Array {
+    const { u32 } = this.#hv.machine.arena;
+    const word = context.base >>> 2;
+    const before = outputs.flatMap((offset) => [u32[word + offset]!, u32[word + offset + 1]!]);
+    this.answer(context, exit);
+    outputs.forEach((offset, i) => {
+      this.#out[i] = u32[word + offset]!;
+      u32[word + offset] = before[2 * i]!;
+      u32[word + offset + 1] = before[2 * i + 1]!;
+    });
+    return this.#out;
   }
 
   /** Recommendations that depend on the VTL: SYSCALL does not suit one whose execute rights are split. @spec TLFS Feature and Interface Discovery */

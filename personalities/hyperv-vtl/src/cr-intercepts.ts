@@ -1,6 +1,6 @@
 import { HvRegister, HvRegisterCrInterceptControl, HvRegisterVsmPartitionConfig } from '@vmplanes/abi-hyperv';
 import { AccessResult, type Answer, type MemoryFaultExit, PAGE_SIZE, type PlaneContext } from '@vmplanes/engine';
-import { type CpuidExit, type IoExit, type MsrExit, readRegister, RegisterKey, type RegisterExit } from '@vmplanes/x86';
+import { type CpuidExit, type IoExit, type MsrExit, readRegister, RegisterKey, type RegisterExit, X86 } from '@vmplanes/x86';
 import type { CpuidDefaults } from './intercept-messages.ts';
 import type { CrIntercepts, HvContext } from './ports.ts';
 
@@ -119,6 +119,33 @@ export class ArchitecturalIntercepts {
     const owner = this.#configured(context, CPUID_UNIMPLEMENTED);
     const { intercepts } = this.hv.chapters;
     return owner < 0 ? null : intercepts.deliver(context, owner, intercepts.messages.cpuid(context, exit.key, exit.subleaf, result));
+  }
+
+  /** A leaf that a VTL above has installed an intercept for. */
+  leaf(context: PlaneContext, exit: CpuidExit): Answer | null {
+    const { intercepts, processorIntercepts, cpuid } = this.hv.chapters;
+    const owner = processorIntercepts.ownerOfLeaf(context.plane, exit.key);
+    if (owner < 0) return null;
+    const [eax, ebx, ecx, edx] = cpuid.resultOf(context, exit);
+    return intercepts.deliver(context, owner, intercepts.messages.cpuid(context, exit.key, exit.subleaf, { eax: eax!, ebx: ebx!, ecx: ecx!, edx: edx! }));
+  }
+
+  /** An exception that is about to be delivered. It is dropped when a VTL above is told: that one may raise it again, or its cause does. */
+  exception(context: PlaneContext, vector: number): Answer | null {
+    const { intercepts, processorIntercepts } = this.hv.chapters;
+    const owner = processorIntercepts.ownerOfException(context.plane, vector);
+    if (owner < 0) return null;
+    const { arena } = this.hv.machine;
+    const word = (cell: number): number => arena.u32[(context.base + cell) >>> 2]!;
+    const errorCode = word(X86['exception.hasErrorCode']) !== 0 ? word(X86['exception.errorCode']) : null;
+    const isDue = word(X86['exception.state']);
+    // Its delivery has not begun: no interruption is pending.
+    arena.u32[(context.base + X86['exception.state']) >>> 2] = 0;
+    const answer = intercepts.deliver(context, owner, intercepts.messages.exception(context, vector, errorCode, word(X86['exception.payload']), word(X86['exception.payload'] + 4)));
+    if (answer.kind !== 'fault') return answer;
+    // Nobody can be told: it is delivered.
+    arena.u32[(context.base + X86['exception.state']) >>> 2] = isDue;
+    return null;
   }
 
   #configured({ vp, plane }: PlaneContext, config: bigint): number {

@@ -40,7 +40,7 @@ const NO_LEAF = { eax: 0, ebx: 0, ecx: 0, edx: 0 } as const;
 export class HypervVtl implements Personality, ContextPort, TimerPort, HvContext {
   readonly name = 'hyperv-vtl';
   readonly stateName = 'hyperv-vtl';
-  readonly stateVersion = 1;
+  readonly stateVersion = 2;
   readonly claims: readonly Claim[];
   readonly chapters: HvChapters;
   readonly #intercepts: ArchitecturalIntercepts;
@@ -66,6 +66,7 @@ export class HypervVtl implements Personality, ContextPort, TimerPort, HvContext
       { exit: 'msr', ...SYNTHETIC_MSRS },
       ...interceptedMsrs.map((index) => ({ exit: 'msr', from: index, to: index })),
       { exit: 'register', from: 0, to: 0xff },
+      { exit: 'exception', from: 0, to: 31 },
       { exit: 'io', from: 0, to: 0xffff },
       { exit: 'memoryFault', from: 0, to: 0 },
       { exit: 'shutdown', from: 0, to: 0 },
@@ -83,10 +84,12 @@ export class HypervVtl implements Personality, ContextPort, TimerPort, HvContext
       case 'call':
         return chapters.hypercalls.call(context);
       case 'cpuid':
-        return this.#unimplementedLeaf(context, e) ?? chapters.cpuid.answer(context, e);
+        return this.#intercepts.leaf(context, e) ?? this.#unimplementedLeaf(context, e) ?? chapters.cpuid.answer(context, e);
       case 'msr':
         if (e.key >= SYNTHETIC_MSRS.from && e.key <= SYNTHETIC_MSRS.to) return chapters.msrs.access(context, e);
         return this.#intercepts.msr(context, e);
+      case 'exception':
+        return this.#intercepts.exception(context, e.key);
       case 'register':
         return this.#intercepts.register(context, e);
       case 'io':

@@ -1,6 +1,7 @@
 import { type HvCall, HvInterceptType, HvStatus } from '@vmplanes/abi-hyperv';
 import type { PlainState } from '@vmplanes/engine';
 import type { SimpleHandler } from './dispatcher/bind.ts';
+import type { CallFrame } from './dispatcher/call-frame.ts';
 import { foreignStatus, inputVtl, isSelf, NO_VTL } from './input-vtl.ts';
 import type { Chapter } from './ports.ts';
 
@@ -8,6 +9,7 @@ const { Success, AccessDenied, InvalidParameter, InvalidVpIndex } = HvStatus;
 const PORTS = 0x1_0000;
 const READ = 1;
 const WRITE = 2;
+const EXECUTE = 4;
 /** Bits of a port per VTL. */
 const VTL_BITS = 2;
 
@@ -52,11 +54,21 @@ export class IoIntercepts implements Chapter {
   }
 }
 
-/** A higher VTL may intercept the I/O ports of those below it, and nothing else. @spec TLFS v6.0b (PDF) 11.11 */
+/** CPUID and exceptions are executed, if at all: any other access cannot be asked for. */
+const installProcessor = (call: CallFrame, type: number, mask: number, parameter: number, high: number): number => {
+  const { processorIntercepts } = call.hv.chapters;
+  if ((mask !== 0 && mask !== EXECUTE) || high !== 0) return InvalidParameter;
+  if (type === HvInterceptType.Exception) return processorIntercepts.installException(call.vtl, parameter, mask !== 0) ? Success : InvalidParameter;
+  processorIntercepts.installLeaf(call.vtl, parameter, mask !== 0);
+  return Success;
+};
+
+/** A higher VTL may intercept the I/O ports of those below it; by option nobody, or it may intercept CPUID leaves and exceptions, too. @spec TLFS v6.0b (PDF) 11.11 */
 export const installIntercept: SimpleHandler<typeof HvCall.InstallIntercept> = (call, input) => {
   if (!isSelf(input.partitionIdLo, input.partitionIdHi)) return foreignStatus(call);
   if (call.vtl === 0 || call.hv.options.installInterceptCaller === 'parent') return AccessDenied;
   const { interceptType: type, accessTypeMask: mask, interceptParametersLo: low } = input;
+  if (call.hv.options.installInterceptCaller === 'higherVtlAll' && (type === HvInterceptType.X64Cpuid || type === HvInterceptType.Exception)) return installProcessor(call, type, mask, low, input.interceptParametersHi);
   if (type !== HvInterceptType.X64IoPort && type !== HvInterceptType.X64IoPortRange) return InvalidParameter;
   if (mask > (READ | WRITE) || input.interceptParametersHi !== 0) return InvalidParameter;
   const first = low & 0xffff;

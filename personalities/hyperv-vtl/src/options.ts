@@ -99,7 +99,7 @@ const settings = {
   translateExOutput: choice([0x40, 24], 'Bytes of output of TranslateVirtualAddressEx: with event information, or without.'),
   busyIntercept: choice(['queue', 'drop'], 'A secure intercept that cannot be told waits one deep for its slot and is #GP without a SynIC, or it is dropped and the instruction executes again.'),
   hypercallPageWrite: choice(['gp', 'mc'], 'An access that an overlay page does not allow raises #GP or #MC.'),
-  installInterceptCaller: choice(['higherVtl', 'parent'], 'InstallIntercept is for a higher VTL and I/O ports, or for the parent partition alone.'),
+  installInterceptCaller: choice(['higherVtl', 'parent', 'higherVtlAll'], 'InstallIntercept is for a higher VTL and I/O ports, for the parent partition alone, or for a higher VTL and I/O ports, CPUID leaves and exceptions.'),
   startStartedVp: choice(['refuse', 'restart'], 'StartVirtualProcessor refuses a VP that was started, or starts it again.'),
   dropStartup: choice(['always', 'denied'], 'INIT and SIPI to a VTL below an enabled one are dropped always, or only when DenyLowerVtlStartup is set.'),
   nonRamStatus: choice([5, 8], 'Status of protecting a page that is not RAM.'),

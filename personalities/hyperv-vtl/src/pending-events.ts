@@ -99,6 +99,7 @@ export class PendingEventChapter implements PendingEvents {
       if (!this.#injectInterrupt(context, vectorOf(event))) return;
     } else {
       this.hv.arch.injectFault(context, this.#faultOf(context, event));
+      this.hv.chapters.processorIntercepts.give(context);
     }
     slot.event = slot.second = 0n;
     this.hv.machine.eventsChanged(context);

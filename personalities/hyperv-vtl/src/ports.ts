@@ -6,6 +6,7 @@ import type { FlushPort } from './flush.ts';
 import type { DeviceInterrupts } from './interrupt-calls.ts';
 import type { IoIntercepts } from './io-intercepts.ts';
 import type { HvOptions } from './options.ts';
+import type { ProcessorIntercepts } from './processor-intercepts.ts';
 import type { InterceptMessages } from './intercept-messages.ts';
 import type { TlbLocks } from './tlb-locks.ts';
 
@@ -45,6 +46,7 @@ export interface HvChapters {
   readonly timers: SyntheticTimers;
   readonly clocks: ReferenceTime;
   readonly ioIntercepts: IoIntercepts;
+  readonly processorIntercepts: ProcessorIntercepts;
 }
 
 /** A chapter with state. */
@@ -95,6 +97,8 @@ export interface Cpuid extends Chapter {
   /** What higher VTLs have registered. */
   readonly results: CpuidResults;
   answer(context: PlaneContext, exit: CpuidExit): Answer;
+  /** What it would give: EAX, EBX, ECX and EDX, borrowed. */
+  resultOf(context: PlaneContext, exit: CpuidExit): Uint32Array;
 }
 
 /** Partition-wide and per-VP VSM state: which VTLs are enabled, configuration registers. @spec TLFS, Virtual Secure Mode */

@@ -1,6 +1,7 @@
-import { describe, expect, it } from 'vitest';
+import type { Answer, PlaneContext } from '@vmplanes/engine';
 import type { Step } from '@vmplanes/x86';
-import { calls, generator, rigOf } from '../engine/rig.ts';
+import { describe, expect, it } from 'vitest';
+import { calls, generator, type Rig, rigOf } from '../engine/rig.ts';
 
 const hlt = { op: 'hlt' } as const;
 const work = { op: 'work' } as const;
@@ -144,6 +145,56 @@ describe('interrupts of scripted guests', () => {
     expect(order[0]).toBe(`v14 0 ${0x5000}`);
     expect(order).toContain('main');
     expect(rig.get(0, 0, 'exception.state')).toBe(0n);
+  });
+
+  it('an exception whose delivery has begun is delivered, too (Linux api.rst §4.32: exception.injected)', () => {
+    const order: number[] = [];
+    const rig = rigOf({ guests: [{ 0: generator('g', function* () { yield work; }, function* (vector) {
+      order.push(vector);
+      yield work;
+    }) }] });
+    rig.arch.injectFault(rig.vps[0]!.context, { code: 13, errorCode: 0, addressLo: 0, addressHi: 0 });
+    rig.set(0, 0, 'exception.state', 2n);
+    rig.run();
+    expect([order, rig.get(0, 0, 'exception.state')]).toEqual([[13], 0n]);
+  });
+
+  describe('exceptions that somebody asks about', () => {
+    const trial = (on: (c: PlaneContext, drop: () => void) => Answer | null, state = 1) => {
+      const seen: string[] = [];
+      const rig: Rig = rigOf({
+        claims: [{ exit: 'exception', from: 0, to: 31 }],
+        on: (c, exit) => {
+          seen.push(`exit ${exit.key}`);
+          return on(c, () => rig.set(0, 0, 'exception.state', 0n));
+        },
+        guests: [{ 0: generator('g', function* () {
+          const { fault } = yield { op: 'rdmsr', index: 0x999 };
+          seen.push(fault === null ? 'done' : `fault ${fault.vector}`);
+          yield work;
+        }, function* (vector) {
+          seen.push(`handler ${vector}`);
+          yield work;
+        }) }],
+      });
+      rig.arch.exceptionExits = (_c, vector) => vector === 13;
+      if (state === 2) {
+        rig.arch.injectFault(rig.vps[0]!.context, { code: 13, errorCode: 0, addressLo: 0, addressHi: 0 });
+        rig.set(0, 0, 'exception.state', 2n);
+      }
+      rig.run();
+      return seen;
+    };
+    it('leave before they are delivered, and are delivered when nobody wants them', () => {
+      expect(trial(() => null)).toEqual(['exit 13', 'fault 13']);
+    });
+    it('are raised by the instruction again when they were dropped', () => {
+      let left = 2;
+      expect(trial((c, drop) => (left-- > 0 ? (drop(), c.vp.replies.retry()) : null))).toEqual(['exit 13', 'exit 13', 'exit 13', 'fault 13']);
+    });
+    it('do not leave when they were given from outside', () => {
+      expect(trial(() => null, 2)).toEqual(['handler 13', 'exit 13', 'fault 13']);
+    });
   });
 
   it('an interrupt in the middle of a switch belongs to the plane it was sent to', () => {

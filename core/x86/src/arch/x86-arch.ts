@@ -57,6 +57,8 @@ export class X86Arch implements Arch {
   /** With that, a fetch in user mode needs the user's execute right even while SMEP is off. */
   executeRightsIgnoreSmep = false;
   #sides: MemorySides | null = null;
+  /** Exceptions that leave to their claimant before they are delivered; null while nobody asks. One that is left standing is delivered. */
+  exceptionExits: ((context: PlaneContext, vector: number) => boolean) | null = null;
   #machine!: Machine;
   #apicArena!: Arena;
   #fabric!: ApicFabric;
@@ -262,6 +264,9 @@ export class X86Arch implements Arch {
         );
       case 'busLock':
         return this.#busLock(context.vp);
+      case 'exception':
+        // Nobody wants it: it is delivered.
+        return replies.retry();
       case 'interruptWindow':
         return replies.exit({ kind: 'interruptWindow' });
       case 'debug':

@@ -26,6 +26,8 @@ class PlaneProgram {
   /** A step came back as an exit; RIP then tells whether it had its effect. */
   awaiting = false;
   ripAtExit = 0;
+  /** The exception that is due was told of and left standing. */
+  told = false;
   failed: string | null = null;
 
   constructor(readonly maker: FrameMaker) {
@@ -43,6 +45,7 @@ class PlaneProgram {
  */
 export class ScriptCpu implements Cpu {
   readonly #machine: Machine;
+  readonly #arch: X86Arch;
   readonly #runner: StepRunner;
   readonly #records = new X86ExitRecords();
   readonly #programs: (PlaneProgram | null)[] = new Array<PlaneProgram | null>(16).fill(null);
@@ -52,6 +55,7 @@ export class ScriptCpu implements Cpu {
   /** @throws {HostError} BadScript when a table does not compile. */
   constructor(machine: Machine, arch: X86Arch, bindings: Readonly<Partial<Record<number, ScriptBinding>>>) {
     this.#machine = machine;
+    this.#arch = arch;
     this.#runner = new StepRunner(machine, arch, this.#records);
     for (const [plane, binding] of Object.entries(bindings)) {
       if (binding) this.#programs[Number(plane)] = new PlaneProgram(new FrameMaker(binding.script, binding.args ?? {}));
@@ -74,6 +78,8 @@ export class ScriptCpu implements Cpu {
     const end = vp.retired + budget;
     if (!program) return this.#halt(context);
     for (;;) {
+      const exception = this.#exceptionExit(context, program);
+      if (exception !== null) return exception;
       const tookFault = this.#settle(context, program);
       if (vp.retired >= end || (tookFault && context.events.wakes())) return this.#records.budget;
       const frame = program.top;
@@ -100,8 +106,16 @@ export class ScriptCpu implements Cpu {
       }
       if (step.op === Op.Jump || ((step.op === Op.JumpIf || step.op === Op.Loop) && this.#runner.taken)) frame.jump(step.key);
       else if (step.op === Op.Expect && !this.#runner.taken) program.failed = this.#explain(context, frame);
-      else if (this.#faultIsDue(context)) frame.advance(frame.wantsResults ? this.#result(context, frame, this.#takeFault(context)) : (this.#takeFault(context), null));
-      else frame.advance(frame.wantsResults ? this.#result(context, frame, null) : null);
+      else if (this.#faultIsDue(context)) {
+        const raised = this.#exceptionExit(context, program);
+        if (raised !== null) {
+          program.awaiting = true;
+          program.ripAtExit = this.#rip(context);
+          this.#unfinished = frame;
+          return raised;
+        }
+        frame.advance(frame.wantsResults ? this.#result(context, frame, this.#takeFault(context)) : (this.#takeFault(context), null));
+      } else frame.advance(frame.wantsResults ? this.#result(context, frame, null) : null);
       // What a step unmasked is taken at the next entry, so go through one.
       if (context.events.wakes()) return this.#records.budget;
     }
@@ -179,6 +193,20 @@ export class ScriptCpu implements Cpu {
     return this.#machine.arena.u32[(context.base + X86['exception.state']) >>> 2] === DUE;
   }
 
+  /** The exit of an exception that is due, while somebody asks about it; null when it is to be delivered. One that is left standing is not told again. */
+  #exceptionExit(context: PlaneContext, program: PlaneProgram): CpuExit | null {
+    const { exceptionExits } = this.#arch;
+    const wasTold = program.told;
+    program.told = false;
+    if (exceptionExits === null || wasTold || !this.#faultIsDue(context)) return null;
+    const { u32 } = this.#machine.arena;
+    const vector = u32[(context.base + X86['exception.vector']) >>> 2]!;
+    if (!exceptionExits(context, vector)) return null;
+    program.told = true;
+    this.#records.exception.key = vector;
+    return this.#records.exception;
+  }
+
   #takeFault(context: PlaneContext): StepFault {
     const { arena } = this.#machine;
     const cell = (name: 'exception.vector' | 'exception.hasErrorCode' | 'exception.errorCode'): number => arena.u32[(context.base + X86[name]) >>> 2]!;
@@ -223,7 +251,7 @@ export class ScriptCpu implements Cpu {
 
   save(): PlainState {
     return this.#programs.map((p) =>
-      p === null ? null : { awaiting: p.awaiting, unfinished: p.top === this.#unfinished, ripAtExit: p.ripAtExit, failed: p.failed, script: p.maker.script.id, args: p.maker.args, frames: p.frames.map((f) => f.save()) },
+      p === null ? null : { awaiting: p.awaiting, unfinished: p.top === this.#unfinished, ripAtExit: p.ripAtExit, told: p.told, failed: p.failed, script: p.maker.script.id, args: p.maker.args, frames: p.frames.map((f) => f.save()) },
     );
   }
 
@@ -246,6 +274,7 @@ export class ScriptCpu implements Cpu {
       for (const f of saved['frames'] as readonly PlainRecord[]) fresh.frames.push(fresh.maker.restore(f));
       fresh.awaiting = saved['awaiting'] as boolean;
       fresh.ripAtExit = saved['ripAtExit'] as number;
+      fresh.told = saved['told'] as boolean;
       fresh.failed = saved['failed'] as string | null;
       this.#programs[plane] = fresh;
       if (saved['unfinished'] === true) this.#unfinished = fresh.top;

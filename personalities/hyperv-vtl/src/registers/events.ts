@@ -8,6 +8,8 @@ const { Interrupt, Nmi, Exception, SoftwareInterrupt } = HvX64PendingInterruptio
 const NMI_VECTOR = 2;
 const HIGHEST_EXCEPTION = 31;
 const SUSPENDED = 1n;
+/** State of an exception whose delivery has begun. */
+const INJECTED = 2;
 const STARTUP = 1n;
 const HALTED = 2n;
 const IDLE = 4n;
@@ -48,7 +50,10 @@ const pendingInterruption: RegisterBinding = {
     for (const cell of ['nmi.injected', 'exception.state', 'interrupt.injected'] as const) setWord(access, X86[cell], 0);
     if (!event.interruptionPending) return changed(access);
     if (type === Nmi) setWord(access, X86['nmi.injected'], 1);
-    else if (type === Exception) access.hv.arch.injectFault(access.target, { code: vector, errorCode: event.deliverErrorCode ? event.errorCode : null, addressLo: 0, addressHi: 0 });
+    else if (type === Exception) {
+      access.hv.arch.injectFault(access.target, { code: vector, errorCode: event.deliverErrorCode ? event.errorCode : null, addressLo: 0, addressHi: 0 });
+      setWord(access, X86['exception.state'], INJECTED);
+    }
     else {
       setWord(access, X86['interrupt.injected'], 1);
       setWord(access, X86['interrupt.vector'], vector);
