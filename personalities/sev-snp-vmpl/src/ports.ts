@@ -15,6 +15,8 @@ export interface SnpContext {
   readonly options: SnpOptions;
   /** Filled by the composition before any exit is handled. */
   readonly chapters: SnpChapters;
+  /** An intercepted event that needs the guest's help: #VC with this exit code, or with Reflect #VC an exit to a more privileged VMPL. */
+  refuse(plane: SnpPlane, code: number, info1?: number, info2?: number): Answer;
 }
 
 /** The chapters of one machine, by what the specifications call them. */
@@ -68,6 +70,8 @@ export interface SnpPlane {
   /** SEV_FEATURES of the VMSA in use, as (lo, hi) 32-bit halves. */
   featuresLo: number;
   featuresHi: number;
+  /** VIRTUAL_TOM of the VMSA in use, in bytes: counts with the feature VirtualTom. */
+  virtualTom: number;
   /** Waits for a reset that switches {@link pendingVmsa} in. */
   isWaitingForReset: boolean;
   /** Has been made runnable: the first start-up message of a guest without SNP was taken, or AP creation let it run. */
@@ -105,9 +109,26 @@ export interface RmpEntry {
   vmsa: boolean;
   /** Part of a 2 MiB entry. */
   large: boolean;
+  /** Of another guest, or for another address. */
+  foreign: boolean;
   /** Permission masks of VMPL 1..3: bit 0 read, 1 write, 2 execute-user, 3 execute-supervisor, 4 supervisor shadow stack. */
   readonly perms: [number, number, number];
 }
+
+/** What refuses an access or instruction, rather than a status: answered by {@link Rmp.refused}. @spec APM vol. 2, 15.36.10 */
+export const RmpCause = {
+  /** The host maps nothing there for this side: a nested page fault without the RMP bit. */
+  NotMapped: -1,
+  /** Not assigned, of another guest or address, immutable; or assigned, for an access with C=0. */
+  Entry: -2,
+  /** A 4 KiB operand in a 2 MiB entry. */
+  SizeMismatch: -3,
+  /** #VC 0x404. */
+  NotValidated: -4,
+  /** The VMPL lacks the permission. */
+  Permission: -5,
+} as const;
+export type RmpCause = (typeof RmpCause)[keyof typeof RmpCause];
 
 /** The reverse map table and every rule over it; the engine's permission tables mirror its masks. */
 export interface Rmp extends Chapter {
@@ -117,14 +138,18 @@ export interface Rmp extends Chapter {
   assign(gpn: number, count: number, isPrivate: boolean, large?: boolean): void;
   /** PSMASH of the host. @returns an RMP status. */
   smash(gpn: number): number;
-  /** PVALIDATE as an instruction or a provider at VMPL0 makes it. @returns status in bits 7:0, bit 8: unchanged (CF), or a negative number for what faults. */
+  /** RMPUPDATE with the 16 bytes of its operand, for hosts that know better: the pages stay mapped as they are. @returns an RMP status. */
+  update(gpn: number, operand: Uint8Array): number;
+  /** PVALIDATE as an instruction or a provider at VMPL0 makes it. @returns status in bits 7:0, bit 8: unchanged (CF), or a negative {@link RmpCause}. */
   validate(gpn: number, large: boolean, validated: boolean): number;
-  /** RMPADJUST by a VMPL. @returns an RMP status, or a negative number for what faults. */
+  /** RMPADJUST by a VMPL. @returns an RMP status, or a negative {@link RmpCause}. */
   adjust(caller: number, gpn: number, large: boolean, target: number, mask: number, vmsa: boolean): number;
+  /** RMPQUERY by a VMPL. @returns status in bits 7:0; then mask in 15:8, VMSA in 16, a 2 MiB entry in 17; or a negative {@link RmpCause}. */
+  query(caller: number, gpn: number, target: number): number;
   /** Launch: a page is placed, validated, with masks for VMPL 1..3. */
   launch(gpn: number, perms: readonly [number, number, number], vmsa: boolean): void;
-  /** Answers a refused access: #VC 0x404 in the guest, or an exit with the nested page fault information. */
-  refused(plane: SnpPlane, exit: MemoryFaultExit): Answer;
+  /** Answers a refused access: #VC 0x404 in the guest, or an exit with the nested page fault information; null to tell the VMM as of any memory fault. */
+  refused(plane: SnpPlane, exit: MemoryFaultExit): Answer | null;
 }
 
 /** VMSA pages: state stored at each exit, loaded at each entry. @spec APM vol. 2, 15.34.3, 15.36.8 */

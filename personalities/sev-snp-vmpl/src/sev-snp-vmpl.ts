@@ -5,7 +5,7 @@ import { makers } from './chapters.ts';
 import { type ChapterMakers, composeChapters } from './compose.ts';
 import { Interception } from './interception.ts';
 import type { SnpOptions } from './options.ts';
-import type { Chapter, SnpChapters, SnpContext } from './ports.ts';
+import type { Chapter, SnpChapters, SnpContext, SnpPlane } from './ports.ts';
 
 const every = (exit: string, to = 0xffff_ffff): Claim => ({ exit, from: 0, to });
 const LAST_GPA = 2 ** 52 - 1;
@@ -62,6 +62,10 @@ export class SevSnpVmpl implements Personality, ContextPort, SnpContext {
     this.#admitting = stateful.filter((c) => c.entering !== undefined) as Required<Chapter>[];
     this.#leaving = stateful.filter((c) => c.left !== undefined) as Required<Chapter>[];
     machine.contextPorts.push(this);
+  }
+
+  refuse(plane: SnpPlane, code: number, info1 = 0, info2 = 0): Answer {
+    return this.interception.refuse(plane, code, info1, info2);
   }
 
   // -- exits ---------------------------------------------------------------------------------------------------------
