@@ -47,6 +47,12 @@ export class Interception {
     }
   }
 
+  /** The instruction is done before its exit: its VMSA has the next one. */
+  retire({ context }: SnpPlane): void {
+    this.snp.arch.retire(context);
+    context.instructionLength = 0;
+  }
+
   /** An intercepted event that needs the guest's help: #VC, or with Reflect #VC an exit to a more privileged VMPL. */
   refuse(plane: SnpPlane, code: number, info1 = 0, info2 = 0): Answer {
     if (this.snp.chapters.features.has(plane, SevFeature.ReflectVc)) return this.reflect(plane, code, info1, info2);
@@ -94,6 +100,7 @@ export class Interception {
     if (arch.registers.writeMsr(context, SevMsr.Efer, value, false) !== 'ok') return replies.fault(GENERAL_PROTECTION, 0);
     const written = readRegister(machine.arena, context.base, 'efer') | svme;
     writeRegister(machine.arena, context.base, 'efer', written);
+    this.retire(plane);
     chapters.vmsas.store(plane, SvmExit.EferWriteTrap, Number(written & 0xffff_ffffn), 0, 0, 0);
     return replies.resume();
   }
@@ -109,8 +116,10 @@ export class Interception {
       case RegisterKey.Cr8: {
         if (!exit.write) return null;
         const answer = arch.registers.move(plane.context, exit);
-        if (answer.kind === 'resume') chapters.vmsas.store(plane, SvmExit.CrWriteTrap + exit.key, exit.lo, exit.hi, 0, 0);
-        return answer;
+        if (answer.kind !== 'resume') return answer;
+        this.retire(plane);
+        chapters.vmsas.store(plane, SvmExit.CrWriteTrap + exit.key, exit.lo, exit.hi, 0, 0);
+        return plane.context.vp.replies.resume();
       }
       default:
         return null;

@@ -117,6 +117,7 @@ export class RmpChapter implements Rmp {
     if (assigned === 0 ? asid !== 0 || immutable !== 0 : asid === 0) return RmpStatus.FailInput;
     const overlap = this.#overlap(gpn, isLarge);
     if (overlap !== RmpStatus.Success) return overlap;
+    if (this.#isInUse(gpn)) return RmpStatus.FailInuse;
     const isForeign = assigned === 1 && (asid !== GUEST_ASID || gpa !== BigInt(gpn) * BigInt(PAGE_SIZE));
     const before = this.#table.bits(gpn);
     const owner = this.#table.foreign(gpn);
@@ -144,8 +145,14 @@ export class RmpChapter implements Rmp {
     const bits = this.#table.bits(gpn);
     if ((bits & Assigned) === 0 || (bits & Large) === 0) return RmpStatus.FailInput;
     if ((bits & Immutable) !== 0) return RmpStatus.FailPermission;
+    if (this.#isInUse(gpn)) return RmpStatus.FailInuse;
     this.#table.change(gpn, PAGES_PER_2M, Large, 0);
     return RmpStatus.Success;
+  }
+
+  /** A processor runs from the VMSA in this page. */
+  #isInUse(gpn: number): boolean {
+    return (this.#table.bits(gpn) & Vmsa) !== 0 && this.#snp.chapters.vmsas.isInUse(gpn);
   }
 
   /** RMPREAD: the first word of an entry. @spec APM vol. 2, 15.36.3 */
@@ -205,6 +212,7 @@ export class RmpChapter implements Rmp {
     if ((bits & Validated) === 0) return RmpCause.NotValidated;
     if (large && (bits & Large) === 0) return RmpStatus.FailSizeMismatch;
     if ((mask & ~this.#table.permissions(gpn, caller)) !== 0) return RmpStatus.FailPermission;
+    if (this.#isInUse(gpn)) return RmpStatus.FailInuse;
     const pages = large ? PAGES_PER_2M : 1;
     this.#table.setPermissions(gpn, pages, target, mask);
     // Below VMPL0 the bit says nothing.

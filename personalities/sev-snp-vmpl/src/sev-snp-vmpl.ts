@@ -75,6 +75,7 @@ export class SevSnpVmpl implements Personality, ContextPort, SnpContext {
     const plane = chapters.switching.planeOf(context);
     if (exit.kind === 'call' && exit.key === CallKind.Vmgexit) {
       if (this.level === SnpLevel.Sev) return this.#vmmcall(context, exit);
+      this.interception.retire(plane);
       chapters.vmsas.store(plane, SvmExit.Vmgexit, 0, 0, 0, 0);
       return chapters.ghcb.exit(plane);
     }

@@ -61,6 +61,8 @@ export class Rig {
   readonly arch: X86Arch;
   readonly snp: SevSnpVmpl;
   readonly stored: StoredExit[] = [];
+  /** Pages that processors run from. */
+  readonly inUse = new Set<number>();
   readonly #planes = new Map<PlaneContext, SnpPlane>();
 
   constructor({ vps = 1, planes = 4, ...options }: RigOptions = {}) {
@@ -106,14 +108,16 @@ export class Rig {
         planeOf: (context) => this.#planes.get(context)!,
         create: missing('Switching.create'),
         run: missing('Switching.run'),
+        start: missing('Switching.start'),
         planeCreated: (context) => {
           const { machineLo, machineHi } = snp.chapters.features;
-          this.#planes.set(context, { context, ghcbMsrLo: 0, ghcbMsrHi: 0, registeredGhcb: -1, doorbell: -1, vmsa: -1, pendingVmsa: -1, featuresLo: machineLo, featuresHi: machineHi, virtualTom: Number(snp.options.virtualTom), isWaitingForReset: false, isRunnable: true });
+          this.#planes.set(context, { context, ghcbMsrLo: 0, ghcbMsrHi: 0, registeredGhcb: -1, doorbell: -1, vmsa: -1, pendingVmsa: -1, featuresLo: machineLo, featuresHi: machineHi, virtualTom: Number(snp.options.virtualTom), isWaitingForReset: false, isRunnable: true, isLive: false, refusal: null, resetHold: null, isNmiMasked: false });
         },
       }),
       vmsas: (): Vmsas =>
         ({
           ...stateless('vmsas'),
+          isInUse: (gpn: number) => this.inUse.has(gpn),
           store: (plane: SnpPlane, code: number, info1Lo: number, info1Hi: number, info2Lo: number, info2Hi: number) => {
             this.stored.push({ vmpl: plane.context.plane, code, info1Lo, info1Hi, info2: info2Hi * 2 ** 32 + info2Lo });
           },
