@@ -1,1 +1,1 @@
-export type { LaunchPage, LaunchSink, LaunchVp } from './launch-sink.ts';
+export {};

@@ -17,6 +17,7 @@ export { arenaBytes, defaultMachineOptions, MachineOptions } from './machine-opt
 export { ObservedEmitter } from './observed-emitter.ts';
 export { DeliverableRule, IrrRule, type PendingRuleName, pendingRules } from './pending.ts';
 export { HighestRunnablePolicy, highestPlane, LowestRunnablePolicy, lowestPlane, type SchedulerPolicyName, schedulerPolicies, UserspacePolicy } from './policies.ts';
+export type { LaunchIdentity, LaunchPage, LaunchPageKind, LaunchRegister, LaunchSignature, LaunchSink, LaunchState, LaunchVp } from './launch-sink.ts';
 export { Arch, type Claim, type ContextPort, type Cpu, type EventBalance, type EventSource, PendingRule, type Personality, PERSONALITY_API, type PersonalityPlugin, plainPlanes, type PlaneMeaning, type PreemptionPort, SchedulerPolicy, type SupportRow, type TimerPort, type TracePort } from './ports.ts';
 export { Random } from './random.ts';
 export { type DirtyRingFullPayload, type EntryRefusedPayload, type MemoryFaultPayload, type ShutdownPayload, watchKey } from './run.ts';

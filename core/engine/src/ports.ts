@@ -1,4 +1,5 @@
 import { type Scope, type Token, token } from '@vmplanes/di';
+import type { LaunchSink } from './launch-sink.ts';
 import type { Answer, Completion, ExitPayload, Fault } from './answers.ts';
 import type { ContextLayout, SharingDeclaration } from './context-layout.ts';
 import type { CpuExit } from './exits.ts';
@@ -146,6 +147,8 @@ export interface Personality extends Stateful {
   contextReset?(context: PlaneContext, kind: string): void;
   /** Extra checks run with the engine's invariants; returns a sentence for each one that does not hold. */
   checkInvariants?(): readonly string[];
+  /** Where a boot image is placed, when this personality decides what its pages become. */
+  readonly launch?: LaunchSink;
 }
 
 /** What planes mean for a guest; at most one personality of a machine gives it. */

@@ -1,6 +1,13 @@
 export { makers as chapterMakers } from './chapters.ts';
 export type { ChapterMakers } from './compose.ts';
+export type { Identity } from './launch/id-block.ts';
+export { LaunchCommands, type LaunchMemory, type UpdateResult } from './launch/launch-commands.ts';
 export { defaultOptions, optionsOf, type SnpOptions } from './options.ts';
 export { guestTypes, personality } from './plugin.ts';
 export { type ApCreation, type Chapter, type Features, type Ghcb, type GuestRequests, type Injection, type Rmp, RmpCause, type RmpEntry, type SnpChapters, type SnpContext, type SnpPlane, type Switching, type Svsm, type Vmsas } from './ports.ts';
+export { type GuestContext, GuestState } from './psp/guest-context.ts';
+export { Platform, type PlatformConfig, type SigningKeys, type Tcb } from './psp/platform.ts';
+export type { CpuidModel, FirmwareSettings } from './psp/ports.ts';
+export { unsupportedRequests } from './psp/requests.ts';
+export { SecurityProcessor } from './psp/security-processor.ts';
 export { SevSnpVmpl } from './sev-snp-vmpl.ts';
