@@ -90,7 +90,7 @@ export const NaeEvent = {
   ApCreation: row(0x8000_0013, 'AP creation', {
     requiredIf: [{ when: NaeCondition.NotDestroy, fields: ['rax'] }], info1: 'NaeApCreationInfo', info2: 'GPA of the VMSA', level: 'sev-snp', feature: 'snpApCreation', note: 'RAX holds SEV_FEATURES',
   }),
-  HvDoorbellPage: row(0x8000_0014, '#HV doorbell page', { outputs: ['swExitInfo2'], info1: 'HvDoorbellRequest', info2: 'GPA to set', level: 'sev-snp', feature: 'restrictedInjection' }),
+  HvDoorbellPage: row(0x8000_0014, '#HV doorbell page', { outputs: ['swExitInfo2'], info1: 'DoorbellRequest', info2: 'GPA to set', level: 'sev-snp', feature: 'restrictedInjection' }),
   HvIpi: row(0x8000_0015, '#HV IPI', { info1: 'x2APIC ICR', level: 'sev-snp', feature: 'restrictedInjection' }),
   HvTimer: row(0x8000_0016, '#HV timer', { level: 'sev-snp', feature: 'restrictedInjectionTimer', refused: 'not established: no public source describes it' }),
   GetApicIds: row(0x8000_0017, 'get APIC IDs', { required: ['rax'], outputs: ['rax'], info1: 'GPA of the list', level: 'sev-snp', feature: 'apicIdList', note: 'RAX holds pages', spec: KP }),

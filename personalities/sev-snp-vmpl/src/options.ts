@@ -42,6 +42,9 @@ const settings = {
   physicalReduction: whole(1, 0, 63, 'Physical address bits that CPUID says the guest loses.'),
   virtualTom: setting<string>('0x0', { type: 'string', pattern: '^0x[0-9a-fA-F]{1,13}$' }, 'Address that divides private from shared pages in VMSAs made at launch, with the feature VirtualTom.'),
   largePages: flag(true, 'The host gives 2 MiB entries of the reverse map table where the guest asks for them.'),
+  ghcbVersion: choice([2, 1], 'Highest version of the GHCB protocol; SEV-SNP needs 2.'),
+  hypervUsages: flag(false, 'A GHCB may hold a Hyper-V call, where the personality of those calls is configured before this one.'),
+  missingCpl: choice(['refuse', 'zero'], 'A VMMCALL through the GHCB without a privilege level: not valid, or from level 0.'),
   refusedAccess: choice(['exit', 'vmpl0'], 'Where an access goes that the permissions of its VMPL refuse: to the VMM, or to VMPL0.'),
   guestVmpl: whole(2, 1, 3, 'VMPL of the guest below an SVSM.'),
   svsmBase: address('0x8000000', 'Where the memory of the built-in SVSM begins: the guest may not touch it.'),
@@ -84,6 +87,7 @@ export const optionsOf = (given: PlainRecord): SnpOptions => {
     if (size === 0) refuse('an SVSM without memory is none: svsmSize is 0');
     if (area >= base && area < base + size) refuse(`the calling area ${options.callingArea} lies in the memory of the SVSM`);
   }
+  if (options.ghcbVersion < 2 && options.level === 'sev-snp') refuse('the level sev-snp needs ghcbVersion 2');
   const tooMuch = options.features.find((name) => !options.allowed.includes(name));
   if (tooMuch !== undefined) refuse(`the feature ${tooMuch} is not among those allowed`);
   const early = SEV_FEATURES.find(({ name, worksUnderEs }) => options.features.includes(name) && (options.level === 'sev' || (options.level === 'sev-es' && !worksUnderEs)));

@@ -1,5 +1,6 @@
-import { Arch, HostError, Machine, PERSONALITY_API, type PersonalityPlugin, type PlainRecord, type PlaneMeaning } from '@vmplanes/engine';
+import { Arch, HostError, Machine, PERSONALITY_API, type PersonalityPlugin, type PlainRecord, type PlaneMeaning, SharedCalls } from '@vmplanes/engine';
 import { X86Arch } from '@vmplanes/x86';
+import { makers } from './chapters.ts';
 import { optionsOf, optionsSchema } from './options.ts';
 import { SevSnpVmpl } from './sev-snp-vmpl.ts';
 import { support } from './support.ts';
@@ -19,6 +20,7 @@ export const personality: PersonalityPlugin = {
   api: PERSONALITY_API,
   summary: 'SEV, SEV-ES and SEV-SNP guests: encrypted state, page ownership, VMPLs, the GHCB protocol and an SVSM.',
   options: optionsSchema,
+  over: ['hyperv-vtl', 'kvm-pv'],
   meaning: () => meaning,
   policy: 'lowest-runnable',
   rule: 'deliverable',
@@ -28,7 +30,7 @@ export const personality: PersonalityPlugin = {
     const machine = scope.resolve(Machine.token);
     const arch = scope.resolve(Arch);
     if (!(arch instanceof X86Arch)) throw new HostError('BadConfig', `sev-snp-vmpl: needs the x86 architecture, this machine has ${arch.name}`);
-    return new SevSnpVmpl(machine, arch, optionsOf(options));
+    return new SevSnpVmpl(machine, arch, optionsOf(options), makers, scope.has(SharedCalls) ? scope.resolve(SharedCalls) : null);
   },
 };
 

@@ -1,5 +1,5 @@
 import type { SnpLevel } from '@vmplanes/abi-sev-snp';
-import type { Answer, Completion, Machine, MemoryFaultExit, PlainState, PlaneContext, Vp } from '@vmplanes/engine';
+import type { Answer, Completion, Machine, MemoryFaultExit, PlainState, PlaneContext, SharedCalls, Vp } from '@vmplanes/engine';
 import type { MsrExit, X86Arch } from '@vmplanes/x86';
 import type { SnpOptions } from './options.ts';
 
@@ -13,6 +13,8 @@ export interface SnpContext {
   readonly arch: X86Arch;
   readonly level: SnpLevel;
   readonly options: SnpOptions;
+  /** Who serves Hyper-V calls that come in a GHCB; null where nobody does. */
+  readonly sharedCalls: SharedCalls | null;
   /** Filled by the composition before any exit is handled. */
   readonly chapters: SnpChapters;
   /** An intercepted event that needs the guest's help: #VC with this exit code, or with Reflect #VC an exit to a more privileged VMPL. */
@@ -222,8 +224,8 @@ export interface ApCreation extends Chapter {
 export interface Ghcb extends Chapter {
   /** VMGEXIT: dispatches on the GHCB MSR of the caller. */
   exit(plane: SnpPlane): Answer;
-  /** Finishes a request that left to the VMM. */
-  complete(plane: SnpPlane, completion: Completion): void;
+  /** Finishes a request that left to the VMM, and what another chapter leaves to do under a kind that starts with `ghcb`. @returns what else to do. */
+  complete(plane: SnpPlane, completion: Completion): Answer | null;
 }
 
 /** The security processor. @spec SNP ABI 1.55, guest messages */

@@ -1,5 +1,5 @@
 import { SevMsr, SnpLevel, SvmExit, VMPL_COUNT } from '@vmplanes/abi-sev-snp';
-import { type Answer, type Claim, type Completion, type ContextPort, type CpuExit, HostError, type Machine, type MemoryFaultExit, type Personality, type PlainRecord, type PlainState, type PlaneContext } from '@vmplanes/engine';
+import { type Answer, type Claim, type Completion, type ContextPort, type CpuExit, HostError, type Machine, type MemoryFaultExit, type Personality, type PlainRecord, type PlainState, type PlaneContext, type SharedCalls } from '@vmplanes/engine';
 import { CallKind, type MsrExit, type X86Arch, type X86Exit } from '@vmplanes/x86';
 import { makers } from './chapters.ts';
 import { type ChapterMakers, composeChapters } from './compose.ts';
@@ -50,6 +50,7 @@ export class SevSnpVmpl implements Personality, ContextPort, SnpContext {
     readonly arch: X86Arch,
     readonly options: SnpOptions,
     chapterMakers: Partial<ChapterMakers> = makers,
+    readonly sharedCalls: SharedCalls | null = null,
   ) {
     this.level = options.level;
     checkPlanes(machine.options.maxPlanes, options);
@@ -97,8 +98,7 @@ export class SevSnpVmpl implements Personality, ContextPort, SnpContext {
       case 'refused':
         return null;
       case 'ghcb':
-        ghcb.complete(switching.planeOf(context), completion);
-        return null;
+        return ghcb.complete(switching.planeOf(context), completion);
       case 'svsm':
         if (svsm !== null) return svsm.complete(context, completion);
     }
