@@ -1,7 +1,7 @@
 import { Ghcb, GHCB_MSR_CODE, type GhcbField, GhcbMsr, ghcbFields, ghcbValidBit, MessageHeader } from '@vmplanes/abi-sev-snp';
 import { createScope } from '@vmplanes/di';
 import { type Answer, type Claim, type Completion, type Cpu, type CpuExit, installEngine, InvariantChecks, type Machine, type MachineOptions, Outcome, PAGE_SIZE, type Personality, type PlainRecord, type PlainState, type PlaneContext, PlaneId, type SharedCalls, Side, type Subject, subject, SubjectKind, type Vp } from '@vmplanes/engine';
-import { type ApCreation, defaultOptions, type Features, GhcbChapter, type GuestRequests, type Injection, type Rmp, SevSnpVmpl, type SnpOptions, type SnpPlane, type Switching, type Vmsas } from '@vmplanes/personality-sev-snp-vmpl';
+import { type ApCreation, chapterMakers, defaultOptions, GhcbChapter, type GuestRequests, type Injection, type Rmp, SevSnpVmpl, type SnpContext, type SnpOptions, type SnpPlane, type Switching, type Vmsas } from '@vmplanes/personality-sev-snp-vmpl';
 import { CallKind, X86Arch, type X86Config, X86ExitRecords } from '@vmplanes/x86';
 
 // A machine whose guests do nothing but VMGEXIT, with the real GHCB and small stand-ins of the chapters beside it: what a request
@@ -87,17 +87,16 @@ export class GhcbRig {
     const { log, machine } = this;
     let ghcb: GhcbChapter | null = null;
     const makers = {
-      features: (): Features => ({ ...quiet, stateName: 'features', machineLo: 1, machineHi: 0, refuses: () => null, has: () => false, msr: () => null, leaf: { eax: 0, ebx: 0, ecx: 0, edx: 0 } }) as Features,
-      rmp: (): Rmp =>
-        ({
-          ...quiet,
-          stateName: 'rmp',
-          assign: (gpn: number, count: number, isPrivate: boolean, large = false) => {
-            log.lines.push(`${isPrivate ? 'private' : 'shared'} ${gpn}+${count}${large ? ' large' : ''}`);
-            machine.memory.setPrivate(gpn, count, isPrivate);
-            machine.memory.discard(gpn, count, isPrivate);
-          },
-        }) as Rmp,
+      features: chapterMakers.features!,
+      rmp: (snp: SnpContext): Rmp => {
+        const rmp = chapterMakers.rmp!(snp);
+        const assign = rmp.assign.bind(rmp);
+        rmp.assign = (gpn, count, isPrivate, large = false) => {
+          log.lines.push(`${isPrivate ? 'private' : 'shared'} ${gpn}+${count}${large ? ' large' : ''}`);
+          assign(gpn, count, isPrivate, large);
+        };
+        return rmp;
+      },
       switching: (): Switching =>
         ({
           stateName: 'switching',
@@ -145,7 +144,7 @@ export class GhcbRig {
             return plane.context.vp.replies.wait({ kind: 'key', key: 'sipi' }, 'advanced');
           },
         }) as ApCreation,
-      ghcb: (snp: ConstructorParameters<typeof GhcbChapter>[0]) => (ghcb = new GhcbChapter(snp, config.sharedCalls ?? null)),
+      ghcb: (snp: SnpContext) => (ghcb = new GhcbChapter(snp, config.sharedCalls ?? null)),
       requests: (): GuestRequests =>
         ({
           ...quiet,
@@ -168,7 +167,7 @@ export class GhcbRig {
     machine.addPersonality(this.snp, beside ? [beside.name] : []);
     this.ghcb = ghcb as GhcbChapter | null as GhcbChapter;
     machine.memory.addSlot({ id: 0, gpa: 0, size: PAGES * PAGE_SIZE });
-    machine.memory.setPrivate(0, SHARED, true);
+    if (isSnp) for (let gpn = 0; gpn < SHARED; gpn++) this.snp.chapters.rmp.launch(gpn, [0xf, 0xf, 0xf], false);
     for (let v = 0; v < vps; v++) {
       const vp = machine.createVp();
       for (let p = 1; p < planes; p++) machine.createPlane(vp, PlaneId(p));
@@ -183,7 +182,7 @@ export class GhcbRig {
   plane(context: PlaneContext = this.machine.vp(0).context): SnpPlane {
     let plane = this.#planes.get(context);
     if (!plane) {
-      plane = { context, ghcbMsrLo: 0, ghcbMsrHi: 0, registeredGhcb: -1, doorbell: -1, vmsa: -1, pendingVmsa: -1, featuresLo: 1, featuresHi: 0, isWaitingForReset: false, isRunnable: true, isLive: true, refusal: null, resetHold: null, isNmiMasked: false };
+      plane = { context, ghcbMsrLo: 0, ghcbMsrHi: 0, registeredGhcb: -1, doorbell: -1, vmsa: -1, pendingVmsa: -1, featuresLo: 1, featuresHi: 0, isWaitingForReset: false, virtualTom: 0, isRunnable: true, isLive: true, refusal: null, resetHold: null, isNmiMasked: false };
       this.#planes.set(context, plane);
     }
     return plane;
