@@ -40,70 +40,81 @@ const RIP = X86['x87.rip'] >>> 2;
 /**
  * Writes the floating-point fields of a save area; the tag word has its full two-bit form. Allocates nothing.
  *
- * @param page - byte of the arena where the save area starts, a multiple of 16; its fields lie at {@link SaveAreaFpu}
+ * @param page - byte of `pages` where the save area starts, a multiple of 16; its fields lie at {@link SaveAreaFpu}
+ * @param pages - what holds the save area, when it is not the arena of the block
  * @spec APM2 Appendix B Table B-4
  */
-export function saveFpuArea(arena: Arena, base: number, page: number): void {
+export function saveFpuArea(arena: Arena, base: number, page: number, pages: Arena = arena): void {
   const { u16, u32 } = arena;
+  const area = pages.u32;
+  const area16 = pages.u16;
   const from = base >>> 2;
   const to = page >>> 2;
   const half = page >>> 1;
-  u32[to + WORD.dp] = u32[from + DP]!;
-  u32[to + WORD.dp + 1] = u32[from + DP + 1]!;
-  u32[to + WORD.mxcsr] = u32[from + X86.mxcsr / 4]!;
-  u16[half + SaveAreaFpu.ftw / 2] = fullTags(arena, base);
-  u16[half + SaveAreaFpu.fsw / 2] = u16[(base + X87.fsw) >>> 1]!;
-  u16[half + SaveAreaFpu.fcw / 2] = u16[(base + X87.fcw) >>> 1]!;
-  u16[half + SaveAreaFpu.fop / 2] = u16[(base + X87.fop) >>> 1]!;
-  u16[half + SaveAreaFpu.ds / 2] = u32[from + X86['x87.ds'] / 4]!;
-  u16[half + SaveAreaFpu.cs / 2] = u32[from + X86['x87.cs'] / 4]!;
-  u32[to + WORD.rip] = u32[from + RIP]!;
-  u32[to + WORD.rip + 1] = u32[from + RIP + 1]!;
+  area[to + WORD.dp] = u32[from + DP]!;
+  area[to + WORD.dp + 1] = u32[from + DP + 1]!;
+  area[to + WORD.mxcsr] = u32[from + X86.mxcsr / 4]!;
+  area16[half + SaveAreaFpu.ftw / 2] = fullTags(arena, base);
+  area16[half + SaveAreaFpu.fsw / 2] = u16[(base + X87.fsw) >>> 1]!;
+  area16[half + SaveAreaFpu.fcw / 2] = u16[(base + X87.fcw) >>> 1]!;
+  area16[half + SaveAreaFpu.fop / 2] = u16[(base + X87.fop) >>> 1]!;
+  area16[half + SaveAreaFpu.ds / 2] = u32[from + X86['x87.ds'] / 4]!;
+  area16[half + SaveAreaFpu.cs / 2] = u32[from + X86['x87.cs'] / 4]!;
+  area[to + WORD.rip] = u32[from + RIP]!;
+  area[to + WORD.rip + 1] = u32[from + RIP + 1]!;
   for (let i = 0; i < 8; i++) {
-    u32[to + WORD.x87 + 2 * i] = u32[from + ST0 + 4 * i]!;
-    u32[to + WORD.x87 + 2 * i + 1] = u32[from + ST0 + 4 * i + 1]!;
-    u16[half + SaveAreaFpu.x87 / 2 + 32 + i] = u32[from + ST0 + 4 * i + 2]!;
+    area[to + WORD.x87 + 2 * i] = u32[from + ST0 + 4 * i]!;
+    area[to + WORD.x87 + 2 * i + 1] = u32[from + ST0 + 4 * i + 1]!;
+    area16[half + SaveAreaFpu.x87 / 2 + 32 + i] = u32[from + ST0 + 4 * i + 2]!;
   }
-  // XMM0-15 and the upper halves of YMM0-15 follow each other in both.
-  u32.copyWithin(to + WORD.xmm, from + XMM0, from + XMM0 + FPU_WORDS);
+  copyVectors(u32, from + XMM0, area, to + WORD.xmm);
 }
 
+/** XMM0-15 and the upper halves of YMM0-15, which follow each other in block and save area. */
+const copyVectors = (source: Uint32Array, from: number, target: Uint32Array, to: number): void => {
+  if (source === target) target.copyWithin(to, from, from + FPU_WORDS);
+  else for (let w = 0; w < FPU_WORDS; w++) target[to + w] = source[from + w]!;
+};
+
 /** Whether MXCSR of a save area sets no reserved bit: {@link loadFpuArea} takes no other. */
-export const isFpuAreaLegal = (arena: Arena, base: number, page: number): boolean => isLegalMxcsr(arena, base, arena.u32[(page >>> 2) + WORD.mxcsr]!);
+export const isFpuAreaLegal = (arena: Arena, base: number, page: number, pages: Arena = arena): boolean => isLegalMxcsr(arena, base, pages.u32[(page >>> 2) + WORD.mxcsr]!);
 
 /**
  * Loads the floating-point fields of a save area. The tag word is read in its full form, in which 0 and 5555H both mean "no register empty".
  * Allocates nothing.
  *
- * @param page - byte of the arena where the save area starts, a multiple of 16
+ * @param page - byte of `pages` where the save area starts, a multiple of 16
+ * @param pages - what holds the save area, when it is not the arena of the block
  * @returns `mxcsr` when a reserved bit of MXCSR is set; then nothing has changed
  * @spec APM2 Appendix B Table B-4
  */
-export function loadFpuArea(arena: Arena, base: number, page: number): FpuLoad {
-  if (!isFpuAreaLegal(arena, base, page)) return 'mxcsr';
+export function loadFpuArea(arena: Arena, base: number, page: number, pages: Arena = arena): FpuLoad {
+  if (!isFpuAreaLegal(arena, base, page, pages)) return 'mxcsr';
   const { u8, u16, u32 } = arena;
+  const area = pages.u32;
+  const area16 = pages.u16;
   const to = base >>> 2;
   const from = page >>> 2;
   const half = page >>> 1;
-  const fcw = legalizeFcw(u16[half + SaveAreaFpu.fcw / 2]!);
-  u32[to + DP] = u32[from + WORD.dp]!;
-  u32[to + DP + 1] = u32[from + WORD.dp + 1]!;
-  u32[to + X86.mxcsr / 4] = u32[from + WORD.mxcsr]!;
+  const fcw = legalizeFcw(area16[half + SaveAreaFpu.fcw / 2]!);
+  u32[to + DP] = area[from + WORD.dp]!;
+  u32[to + DP + 1] = area[from + WORD.dp + 1]!;
+  u32[to + X86.mxcsr / 4] = area[from + WORD.mxcsr]!;
   u16[(base + X87.fcw) >>> 1] = fcw;
-  u16[(base + X87.fsw) >>> 1] = legalizeFsw(u16[half + SaveAreaFpu.fsw / 2]!, fcw);
-  u8[base + X87.tags] = abridgeTags(u16[half + SaveAreaFpu.ftw / 2]!);
+  u16[(base + X87.fsw) >>> 1] = legalizeFsw(area16[half + SaveAreaFpu.fsw / 2]!, fcw);
+  u8[base + X87.tags] = abridgeTags(area16[half + SaveAreaFpu.ftw / 2]!);
   u8[base + X87.tags + 1] = 0;
-  u16[(base + X87.fop) >>> 1] = u16[half + SaveAreaFpu.fop / 2]! & 0x7ff;
-  u32[to + X86['x87.ds'] / 4] = u16[half + SaveAreaFpu.ds / 2]!;
-  u32[to + X86['x87.cs'] / 4] = u16[half + SaveAreaFpu.cs / 2]!;
-  u32[to + RIP] = u32[from + WORD.rip]!;
-  u32[to + RIP + 1] = u32[from + WORD.rip + 1]!;
+  u16[(base + X87.fop) >>> 1] = area16[half + SaveAreaFpu.fop / 2]! & 0x7ff;
+  u32[to + X86['x87.ds'] / 4] = area16[half + SaveAreaFpu.ds / 2]!;
+  u32[to + X86['x87.cs'] / 4] = area16[half + SaveAreaFpu.cs / 2]!;
+  u32[to + RIP] = area[from + WORD.rip]!;
+  u32[to + RIP + 1] = area[from + WORD.rip + 1]!;
   for (let i = 0; i < 8; i++) {
-    u32[to + ST0 + 4 * i] = u32[from + WORD.x87 + 2 * i]!;
-    u32[to + ST0 + 4 * i + 1] = u32[from + WORD.x87 + 2 * i + 1]!;
-    u32[to + ST0 + 4 * i + 2] = u16[half + SaveAreaFpu.x87 / 2 + 32 + i]!;
+    u32[to + ST0 + 4 * i] = area[from + WORD.x87 + 2 * i]!;
+    u32[to + ST0 + 4 * i + 1] = area[from + WORD.x87 + 2 * i + 1]!;
+    u32[to + ST0 + 4 * i + 2] = area16[half + SaveAreaFpu.x87 / 2 + 32 + i]!;
     u32[to + ST0 + 4 * i + 3] = 0;
   }
-  u32.copyWithin(to + XMM0, from + WORD.xmm, from + WORD.xmm + FPU_WORDS);
+  copyVectors(area, from + WORD.xmm, u32, to + XMM0);
   return 'ok';
 }
