@@ -160,6 +160,8 @@ export interface Vmsas extends Chapter {
   launch(plane: SnpPlane, page: Uint8Array): void;
   /** A processor runs from this page now: its entry must not change. */
   isInUse(gpn: number): boolean;
+  /** The VMPL gets another VMSA, or none: what it has is no longer guarded, and nothing more is stored there. */
+  release(plane: SnpPlane): void;
   /** The rule that an entry from the VMSA would break now; null when none. */
   check(plane: SnpPlane): string | null;
   /** Told when a VMPL asks for a flush of what is kept of its translations; null while nothing is kept. */
@@ -171,6 +173,9 @@ export interface Vmsas extends Chapter {
   store(plane: SnpPlane, exitCode: number, info1Lo: number, info1Hi: number, info2Lo: number, info2Hi: number): void;
   /** Loads the VMSA into the context. @returns null, or the name of the entry rule that it breaks. */
   load(plane: SnpPlane): string | null;
+  /** 32 bits of the VMSA that a VMPL runs from, at a byte offset. */
+  word(plane: SnpPlane, offset: number): number;
+  setWord(plane: SnpPlane, offset: number, value: number): void;
   /** For a provider at VMPL0: a 64-bit field of the VMSA of a lower VMPL that does not run; 0 and no effect where there is no private page. */
   read(gpa: number, offset: number): bigint;
   write(gpa: number, offset: number, value: bigint): void;
@@ -203,6 +208,8 @@ export interface Switching extends Chapter {
   run(from: SnpPlane, vmpl: number): Answer | null;
   /** This VMPL is the one that its VP begins with; the others wait until it is run. */
   start(plane: SnpPlane): void;
+  /** VMPL0 has nothing to run: it waits until it is reset. */
+  park(plane: SnpPlane): void;
 }
 
 /** AP creation and the lesser ways to start a processor. @spec GHCB 4.1.9; 4.1.10 */
@@ -216,6 +223,10 @@ export interface ApCreation extends Chapter {
    * comes, a completion `ghcb.ap-reset-hold` with `{ through }` asks for the other one.
    */
   hold(plane: SnpPlane, through: 'msr' | 'ghcb'): Answer;
+  /** A VMSA that waited is that of the VMPL from now on. */
+  adopt(plane: SnpPlane): void;
+  /** A start-up message was taken: the first one runs the state that was measured, a later one ends an AP reset hold. @spec Linux arch/x86/kvm/svm/sev.c */
+  startedUp(plane: SnpPlane): void;
   /** AP jump table, one per machine. */
   jumpTable: number;
 }
