@@ -75,6 +75,7 @@ export class Interception {
   /** An automatic exit: the VMSA tells of it, and the event goes on as for any guest, unless a more privileged VMPL deals with it. */
   exits(plane: SnpPlane, code: number, info1 = 0): Answer | null {
     if (this.snp.chapters.features.has(plane, SevFeature.ReflectVc) && plane.context.plane > 0) return this.reflect(plane, code, info1, 0);
+    if (code === SvmExit.BusLock) this.retire(plane);
     this.snp.chapters.vmsas.store(plane, code, info1 >>> 0, Math.floor(info1 / 2 ** 32), 0, 0);
     return null;
   }

@@ -167,8 +167,8 @@ export interface Vmsas extends Chapter {
   /** Told when a VMPL asks for a flush of what is kept of its translations; null while nothing is kept. */
   flush: ((context: PlaneContext) => void) | null;
   /**
-   * The VMPL leaves its VMSA: stores the state of the context with the exit information (each a 64-bit value as lo, hi). An exit whose instruction is done is
-   * retired before. Nothing when it has left already.
+   * The VMPL leaves its VMSA: stores the state of the context with the exit information (each a 64-bit value as lo, hi); an instruction that is done by then
+   * was retired before. Nothing when it has left already.
    */
   store(plane: SnpPlane, exitCode: number, info1Lo: number, info1Hi: number, info2Lo: number, info2Hi: number): void;
   /** Loads the VMSA into the context. @returns null, or the name of the entry rule that it breaks. */

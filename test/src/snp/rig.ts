@@ -109,6 +109,7 @@ export class Rig {
         create: missing('Switching.create'),
         run: missing('Switching.run'),
         start: missing('Switching.start'),
+        park: missing('Switching.park'),
         planeCreated: (context) => {
           const { machineLo, machineHi } = snp.chapters.features;
           this.#planes.set(context, { context, ghcbMsrLo: 0, ghcbMsrHi: 0, registeredGhcb: -1, doorbell: -1, vmsa: -1, pendingVmsa: -1, featuresLo: machineLo, featuresHi: machineHi, virtualTom: Number(snp.options.virtualTom), isWaitingForReset: false, isRunnable: true, isLive: false, refusal: null, resetHold: null, isNmiMasked: false });

@@ -36,9 +36,6 @@ const INJECTED = 2;
 
 const has = (features: number, bit: number): boolean => ((features >>> bit) & 1) !== 0;
 
-/** Exits whose instruction is done when the guest leaves: VMGEXIT, traps behind a write, a bus lock. HLT has retired before. */
-const isDone = (code: number): boolean => code === SvmExit.Vmgexit || (code >= SvmExit.EferWriteTrap && code < SvmExit.EferWriteTrap + 0x11) || code === SvmExit.BusLock;
-
 /**
  * Save areas: the registers of a VMPL are in its context while a processor runs from the area, and in the page otherwise. Every exit stores them and
  * every entry takes them up again, so that more privileged software reads and writes what it should. An area is never written while it is live: who tries waits
@@ -132,7 +129,7 @@ export class VmsaChapter implements Vmsas, FrameWatcher {
     const gpn = plane.vmsa / PAGE_SIZE;
     const slot = memory.slots.find(gpn);
     const entry = this.#snp.chapters.rmp.entry(gpn);
-    if (slot === null || !entry.assigned || entry.immutable) return EntryRefusal.NotAssigned;
+    if (slot === null || !entry.assigned || entry.immutable || entry.foreign) return EntryRefusal.NotAssigned;
     if (!entry.validated) return EntryRefusal.NotValidated;
     if (entry.large) return EntryRefusal.LargePage;
     if (!entry.vmsa) return EntryRefusal.NoVmsaBit;
@@ -258,10 +255,6 @@ export class VmsaChapter implements Vmsas, FrameWatcher {
     if (!plane.isLive) return;
     const { context, page } = plane as PlaneState;
     const { arena } = this.#machine;
-    if (isDone(exitCode)) {
-      this.#snp.arch.retire(context);
-      context.instructionLength = 0;
-    }
     const pages = this.#pagesOf(plane);
     storeRegisters(arena, context.base, pages, page, has(plane.featuresLo, SevFeature.DebugSwap));
     const { u32 } = pages;
