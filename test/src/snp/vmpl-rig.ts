@@ -68,9 +68,10 @@ class SmallGhcb implements Ghcb {
         return this.other(plane);
     }
   }
-  complete(plane: SnpPlane, completion: Completion): void {
+  complete(plane: SnpPlane, completion: Completion): null {
     this.completions.push(completion);
     if (completion.kind === 'ghcb.ap-reset-hold') plane.ghcbMsrLo = 0x1007;
+    return null;
   }
   save(): null {
     return null;
