@@ -15,4 +15,5 @@ export { Platform, type PlatformConfig, type SigningKeys, type Tcb } from './psp
 export type { CpuidModel, FirmwareSettings } from './psp/ports.ts';
 export { unsupportedRequests } from './psp/requests.ts';
 export { SecurityProcessor } from './psp/security-processor.ts';
+export { RmpChapter } from './rmp.ts';
 export { SevSnpVmpl } from './sev-snp-vmpl.ts';

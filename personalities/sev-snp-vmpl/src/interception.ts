@@ -1,6 +1,7 @@
 import { DIRECT_MSRS, SevFeature, SevMsr, SvmExit } from '@vmplanes/abi-sev-snp';
 import type { Answer, CpuExit } from '@vmplanes/engine';
 import { type DebugExit, type MmioExit, type MsrExit, readRegister, type RegisterExit, RegisterKey, writeRegister, type X86Exit } from '@vmplanes/x86';
+import { INTERCEPTED } from './intercepted-instructions.ts';
 import type { SnpContext, SnpPlane } from './ports.ts';
 
 const SVME = 0x1000;
@@ -23,7 +24,7 @@ export class Interception {
     const e = exit as X86Exit;
     switch (e.kind) {
       case 'call':
-        return this.refuse(plane, SvmExit.Vmmcall);
+        return this.#instruction(plane, e.key < INTERCEPTED ? SvmExit.Vmmcall : e.key - INTERCEPTED);
       case 'cpuid':
         return this.refuse(plane, SvmExit.Cpuid);
       case 'io':
@@ -78,6 +79,12 @@ export class Interception {
     if (code === SvmExit.BusLock) this.retire(plane);
     this.snp.chapters.vmsas.store(plane, code, info1 >>> 0, Math.floor(info1 / 2 ** 32), 0, 0);
     return null;
+  }
+
+  #instruction(plane: SnpPlane, code: number): Answer {
+    if (code !== SvmExit.Pause) return this.refuse(plane, code);
+    // The host lets another processor run, which its schedule does anyway.
+    return this.exits(plane, code) ?? plane.context.vp.replies.resume();
   }
 
   #mmio(plane: SnpPlane, exit: MmioExit): Answer {

@@ -55,11 +55,11 @@ const settings = {
   svsmDeviations: setting<readonly SvsmDeviation[]>([], { type: 'array', items: { enum: Object.keys(svsmDeviations) }, uniqueItems: true }, 'Where the built-in SVSM does as COCONUT-SVSM does rather than as its protocols mean.'),
   svsmBusyEvery: whole(0, 0, 1_000_000, 'For tests of guests: every so many calls the built-in SVSM answers BUSY; 0: never.'),
   svsmIncompleteEvery: whole(0, 0, 511, 'For tests of guests: PVALIDATE answers INCOMPLETE after so many entries; 0: never.'),
-  intercepts: setting<readonly OptionalIntercept[]>([], { type: 'array', items: { enum: ['rdtsc', 'rdtscp', 'rdpmc', 'pause'] }, uniqueItems: true }, 'Instructions that the host intercepts although it need not.'),
+  intercepts: setting<readonly OptionalIntercept[]>([], { type: 'array', items: { enum: ['rdtsc', 'rdtscp', 'pause'] }, uniqueItems: true }, 'Instructions that the host intercepts although it need not.'),
 };
 
 /** Instructions whose interception is a choice of the host. */
-export type OptionalIntercept = 'rdtsc' | 'rdtscp' | 'rdpmc' | 'pause';
+export type OptionalIntercept = 'rdtsc' | 'rdtscp' | 'pause';
 
 /** Options of this personality. */
 export type SnpOptions = { readonly [K in keyof typeof settings]: (typeof settings)[K]['initial'] };

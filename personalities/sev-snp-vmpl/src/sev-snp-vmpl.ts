@@ -3,6 +3,7 @@ import { type Answer, type Claim, type Completion, type ContextPort, type CpuExi
 import { CallKind, type MsrExit, type X86Arch, type X86Exit } from '@vmplanes/x86';
 import { makers } from './chapters.ts';
 import { type ChapterMakers, composeChapters } from './compose.ts';
+import { contributeIntercepted, INTERCEPTED } from './intercepted-instructions.ts';
 import { Interception } from './interception.ts';
 import type { SnpOptions } from './options.ts';
 import type { Chapter, SnpChapters, SnpContext, SnpPlane } from './ports.ts';
@@ -18,6 +19,7 @@ const openClaims: readonly Claim[] = [
 /** Everything that a guest with encrypted state may exit by. */
 const encryptedClaims: readonly Claim[] = [
   { exit: 'call', from: CallKind.Vmmcall, to: CallKind.Vmgexit },
+  { exit: 'call', from: INTERCEPTED, to: INTERCEPTED + 0xfff },
   every('msr'),
   every('cpuid'),
   every('io', 0xffff),
@@ -58,6 +60,7 @@ export class SevSnpVmpl implements Personality, ContextPort, SnpContext {
     this.chapters = chapters;
     this.#stateful = stateful;
     this.interception = new Interception(this);
+    contributeIntercepted(this);
     this.claims = this.level === SnpLevel.Sev ? openClaims : encryptedClaims;
     this.#turning = stateful.filter((c) => c.turn !== undefined) as Required<Chapter>[];
     this.#admitting = stateful.filter((c) => c.entering !== undefined) as Required<Chapter>[];

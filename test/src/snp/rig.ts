@@ -4,14 +4,14 @@ import { Activity, ALL_PLANES, type ExitPayload, HostError, installEngine, Invar
 import { chapterMakers, type ChapterMakers, defaultOptions, type Injection, personality, type Rmp, SevSnpVmpl, type SnpOptions, type SnpPlane, type Switching, type Vmsas } from '@vmplanes/personality-sev-snp-vmpl';
 import { readRegister, type RegisterName, type RegisterValues, ScriptCpu, type Step, type StepFault, type StepResult, writeRegister, X86Arch } from '@vmplanes/x86';
 
-/** Guest memory: 16 MiB, identity mapped below. */
-export const PAGES = 4096;
+/** Guest memory: 8 MiB, identity mapped below. */
+export const PAGES = 2048;
 /** Linear addresses of the same pages: with C=1 in pages of 4 KiB, with C=0 in such pages, with C=1 in pages of 2 MiB. */
 export const View = { Private: 0n, Shared: 0x4000_0000n, Large: 0x8000_0000n } as const;
 /** A page that no table and no test of single pages uses, the first of 2 MiB. */
-export const FREE = 0x800;
+export const FREE = 0x400;
 /** Where the page tables are, behind everything that tests use. */
-const TABLES = 0xf00;
+export const TABLES = 0x700;
 const C = 2n ** 51n;
 
 /** What a chapter stored of an exit. */

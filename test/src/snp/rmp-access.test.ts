@@ -1,7 +1,7 @@
 import { SevFeature, VmplPermission } from '@vmplanes/abi-sev-snp';
 import { ALL_RIGHTS, Right } from '@vmplanes/engine';
 import { describe, expect, it } from 'vitest';
-import { type Done, FREE, Rig, updateOperand, View } from './rig.ts';
+import { type Done, FREE, Rig, TABLES, updateOperand, View } from './rig.ts';
 
 const PAGE = FREE + 3;
 const GPA = PAGE * 4096;
@@ -156,8 +156,8 @@ describe('permissions of a VMPL', () => {
   it('refuse a walk through a table that the VMPL may not read, with the bit for tables of the guest', () => {
     const rig = new Rig();
     rig.validPage(PAGE, [15, 15, 15]);
-    rig.rmp.adjust(0, 0xf00, false, 3, 0, false);
-    expect(rig.read(PAGE, { vmpl: 3 })).toMatchObject({ exit: { kind: 'vmplFault', gpa: 0xf00 * 4096, access: 'read', errorLo: RMP_UP, errorHi: Hi.walk | Hi.enc | Hi.vmpl } });
+    rig.rmp.adjust(0, TABLES, false, 3, 0, false);
+    expect(rig.read(PAGE, { vmpl: 3 })).toMatchObject({ exit: { kind: 'vmplFault', gpa: TABLES * 4096, access: 'read', errorLo: RMP_UP, errorHi: Hi.walk | Hi.enc | Hi.vmpl } });
   });
   it('need no execute permission where the page is only read: the masks are independent', () => {
     const rig = new Rig();
