@@ -17,3 +17,4 @@ export { unsupportedRequests } from './psp/requests.ts';
 export { SecurityProcessor } from './psp/security-processor.ts';
 export { RmpChapter } from './rmp.ts';
 export { SevSnpVmpl } from './sev-snp-vmpl.ts';
+export { SvsmProvider } from './svsm/provider.ts';

@@ -50,6 +50,9 @@ const settings = {
   svsmBase: address('0x8000000', 'Where the memory of the built-in SVSM begins: the guest may not touch it.'),
   svsmSize: address('0x1000000', 'Bytes of the memory of the built-in SVSM.'),
   callingArea: address('0x80f000', 'Calling area of the first processor, in guest memory.'),
+  firmwareBase: address('0x800000', 'Memory that is valid and of the guest when it begins below the built-in SVSM.'),
+  firmwareSize: address('0x10000', 'Bytes of that memory.'),
+  secretsPage: address('0x80d000', 'Where in that memory the secrets page of the guest lies.'),
   vtpm: flag(false, 'The built-in SVSM has a TPM: the guest needs the program swtpm on the host.'),
   svsmApic: flag(false, 'The built-in SVSM offers the APIC protocol.'),
   svsmDeviations: setting<readonly SvsmDeviation[]>([], { type: 'array', items: { enum: Object.keys(svsmDeviations) }, uniqueItems: true }, 'Where the built-in SVSM does as COCONUT-SVSM does rather than as its protocols mean.'),
@@ -81,11 +84,15 @@ export const optionsOf = (given: PlainRecord): SnpOptions => {
     throw new HostError('BadConfig', `sev-snp-vmpl: ${why}`);
   };
   if (options.svsm !== 'none' && options.level !== 'sev-snp') refuse(`svsm '${options.svsm}' needs the level sev-snp, not ${options.level}`);
-  for (const name of ['svsmBase', 'svsmSize', 'callingArea'] as const) if (Number(options[name]) % 4096 !== 0) refuse(`${name} ${options[name]} is not a multiple of 4096`);
+  for (const name of ['svsmBase', 'svsmSize', 'callingArea', 'firmwareBase', 'firmwareSize', 'secretsPage'] as const) if (Number(options[name]) % 4096 !== 0) refuse(`${name} ${options[name]} is not a multiple of 4096`);
   if (options.svsm === 'builtin') {
     const [base, size, area] = [Number(options.svsmBase), Number(options.svsmSize), Number(options.callingArea)];
     if (size === 0) refuse('an SVSM without memory is none: svsmSize is 0');
-    if (area >= base && area < base + size) refuse(`the calling area ${options.callingArea} lies in the memory of the SVSM`);
+    const first = Number(options.firmwareBase);
+    const end = first + Number(options.firmwareSize);
+    if (first < base + size && end > base) refuse(`the memory of the firmware overlaps that of the SVSM`);
+    for (const name of ['callingArea', 'secretsPage'] as const) if (Number(options[name]) < first || Number(options[name]) >= end) refuse(`${name} ${options[name]} is not in the memory of the firmware`);
+    if (area === Number(options.secretsPage)) refuse(`calling area and secrets page are both at ${options.callingArea}`);
   }
   if (options.ghcbVersion < 2 && options.level === 'sev-snp') refuse('the level sev-snp needs ghcbVersion 2');
   const tooMuch = options.features.find((name) => !options.allowed.includes(name));

@@ -5,6 +5,7 @@ import type { SvsmDeviation } from '../options.ts';
 import type { SnpContext, SnpPlane, Svsm } from '../ports.ts';
 import { Apics } from './apics.ts';
 import { keyResponse } from './attestation.ts';
+import { launchGuest } from './boot.ts';
 import { bindings } from './calls.ts';
 import { type SvsmCpu, freshCpu, SvsmFrame } from './frame.ts';
 import { GuestPages } from './guest-pages.ts';
@@ -58,6 +59,8 @@ export class SvsmProvider implements Svsm {
   #writers = 0;
   /** Calls seen, for the option that answers BUSY. */
   #calls = 0;
+  /** The guest was given what it begins with. */
+  #isBooted = false;
   /** Ended by an error of its own: nothing runs any more. */
   #isDead = false;
 
@@ -115,6 +118,10 @@ export class SvsmProvider implements Svsm {
   /** VMPL0 goes on behind its Run VMPL. @spec coconut-svsm kernel/src/requests.rs, kernel/src/vmm/execloop.rs */
   #resume(context: PlaneContext): Answer {
     const cpu = this.cpuOf(context.vp.index);
+    if (!this.#isBooted && context.vp.index === 0) {
+      this.#isBooted = true;
+      launchGuest(this, context);
+    }
     if (cpu.nextVmsa >= 0) {
       cpu.vmsa = cpu.nextVmsa;
       cpu.area = cpu.nextArea;
@@ -334,13 +341,14 @@ export class SvsmProvider implements Svsm {
   // -- state -----------------------------------------------------------------------------------------------------------
 
   save(): PlainState {
-    return { cpus: this.#cpus.map((c) => ({ ...(c ?? freshCpu()) })), registry: this.registry.save(), calls: this.#calls, isDead: this.#isDead, why: this.#why, apics: this.apics.save(), attestation: structuredClone(this.attestation) };
+    return { cpus: this.#cpus.map((c) => ({ ...(c ?? freshCpu()) })), registry: this.registry.save(), calls: this.#calls, isBooted: this.#isBooted, isDead: this.#isDead, why: this.#why, apics: this.apics.save(), attestation: structuredClone(this.attestation) };
   }
   restore(state: PlainState): void {
     const s = state as PlainRecord;
     (s['cpus'] as SvsmCpu[]).forEach((c, i) => Object.assign(this.cpuOf(i), c));
     this.registry.restore(s['registry']!);
     this.#calls = s['calls'] as number;
+    this.#isBooted = s['isBooted'] as boolean;
     this.#isDead = s['isDead'] as boolean;
     this.#why = s['why'] as string;
     this.apics.restore(s['apics']!);
