@@ -100,6 +100,8 @@ export class SvsmRig {
   }
 
   *#main(vp: number): Code {
+    // The first step of a script is known before its processor runs.
+    yield { op: 'work' };
     for (;;) {
       const program = this.#programs[vp];
       if (program) {
@@ -128,13 +130,21 @@ export class SvsmRig {
     throw new Error('the guest does not end');
   }
 
+  /** Sends an NMI to a plane from outside. */
+  nmi(vp: number, plane: number): void {
+    this.arch.apicOf(this.machine.vp(vp).plane(plane)).accept(4, 0, true, false);
+  }
   /** Runs code in the guest of a processor. */
   guest(code: (vp: number) => Code, vp = 0): void {
+    this.start(code, vp);
+    this.run();
+  }
+  /** Gives the guest of a processor code to run next. */
+  start(code: (vp: number) => Code, vp = 0): void {
     this.#programs[vp] = code;
-    // An NMI ends the HLT between two programs.
+    // It halts between two programs.
     this.machine.vp(vp).plane(this.provider.guestVmpl).activity = 0;
     this.machine.eventsChanged(this.machine.vp(vp).plane(this.provider.guestVmpl));
-    this.run();
   }
   call(request: Request, vp = 0, caa: number = At.caa): Answered {
     let out: Answered | undefined;

@@ -1,6 +1,7 @@
 import { RmpStatus } from '@vmplanes/abi-sev-snp';
 import { SVSM_PROTOCOL_RESULT, SvsmCoreResult, SvsmCallingArea, SvsmProtocol, SvsmResult, svsmCallName } from '@vmplanes/abi-svsm';
 import { Activity, type Answer, type Completion, type Machine, type PlainRecord, type PlainState, type PlaneContext, type Vp } from '@vmplanes/engine';
+import { readRegister, writeRegister } from '@vmplanes/x86';
 import type { SvsmDeviation } from '../options.ts';
 import type { SnpContext, SnpPlane, Svsm } from '../ports.ts';
 import { Apics } from './apics.ts';
@@ -29,6 +30,10 @@ const OWNER = 'sev-snp-vmpl';
 const VMGEXIT = 0x403n;
 /** Answer to Run VMPL in the GHCB MSR. @spec GHCB 2.3.1, MSR protocol 0x017 */
 const RUN_VMPL_RESPONSE = 0x017;
+/** RFLAGS with interrupts enabled. */
+const INTERRUPTS_ON = 0x202n;
+/** Most events that are pending at once: one for each vector, and those without. */
+const EVENTS = 260;
 /** Ticks between two looks at something that no event announces. */
 const LOOK_AGAIN = 1000;
 
@@ -118,6 +123,7 @@ export class SvsmProvider implements Svsm {
   /** VMPL0 goes on behind its Run VMPL. @spec coconut-svsm kernel/src/requests.rs, kernel/src/vmm/execloop.rs */
   #resume(context: PlaneContext): Answer {
     const cpu = this.cpuOf(context.vp.index);
+    this.#takeEvents(context);
     if (!this.#isBooted && context.vp.index === 0) {
       this.#isBooted = true;
       launchGuest(this, context);
@@ -134,6 +140,20 @@ export class SvsmProvider implements Svsm {
     // While the provider edits it the host must not run it.
     vmsas.write(cpu.vmsa, VmsaField.Efer, vmsas.read(cpu.vmsa, VmsaField.Efer) & ~EFER_SVME);
     return this.#serve(frame);
+  }
+
+  /** Events of VMPL0 itself: the provider has no work for any of them, so each is taken and at once done with. */
+  #takeEvents(context: PlaneContext): void {
+    if (!context.events.deliverable()) return;
+    const { arena } = this.machine;
+    const apic = this.snp.arch.apicOf(context);
+    for (let i = 0; i < EVENTS && context.events.deliverable(); i++) {
+      writeRegister(arena, context.base, 'rflags', INTERRUPTS_ON);
+      context.events.enter();
+      if (readRegister(arena, context.base, 'interrupt.injected') !== 0n) apic.eoi();
+      for (const cell of ['interrupt.injected', 'nmi.injected', 'nmi.blocked'] as const) writeRegister(arena, context.base, cell, 0n);
+    }
+    this.machine.eventsChanged(context);
   }
 
   #takeCall(cpu: SvsmCpu): boolean {
