@@ -155,7 +155,7 @@ describe('REMAP_CA to an unusable page, unchecked', () => {
       yield { op: 'wrmsr', index: 0xc001_0130, value: 0x16 };
       yield { op: 'call', via: 'vmgexit', regs: { rax: 0, rcx: At.fresh } };
     });
-    expect(rig.exits).toEqual([expect.objectContaining({ set: 0, code: 0 })]);
+    expect(rig.exits).toEqual([expect.objectContaining({ kind: 'sevTermination', vmpl: 0, msrLo: 0x100, reasonSet: 0, reasonCode: 0, text: expect.stringContaining('the new calling area cannot be reached') })]);
     expect(rig.requests.keys.every((k) => k.every((b) => b === 0))).toBe(true);
     // Nothing runs any more.
     rig.run();

@@ -113,7 +113,7 @@ class FakeSwitching {
   planeCreated(context: PlaneContext): void {
     this.#planes.set(context, {
       context, ghcbMsrLo: 0, ghcbMsrHi: 0, registeredGhcb: -1, doorbell: -1, vmsa: -1, pendingVmsa: -1, featuresLo: 1, featuresHi: 0, isWaitingForReset: false, isRunnable: false,
-      isLive: false, refusal: null, resetHold: null, isNmiMasked: false,
+      isLive: false, refusal: null, resetHold: null, isNmiMasked: false, virtualTom: 0,
     });
   }
   plane(vp: Vp, vmpl: number): SnpPlane | null {
@@ -227,7 +227,7 @@ export const fakeMakers: Omit<ChapterMakers, 'svsm'> = {
       [plane.ghcbMsrLo, plane.ghcbMsrHi] = [0x017, 0];
       return snp.chapters.switching.run(plane, vmpl) ?? plane.context.vp.replies.resume();
     },
-    complete: () => {},
+    complete: () => null,
   }),
   requests: () => new FakeRequests() as never,
 };

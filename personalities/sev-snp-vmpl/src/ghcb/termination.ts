@@ -33,10 +33,10 @@ const end = ({ machine }: SnpContext, plane: SnpPlane, reasonSet: number, reason
   return context.vp.replies.exit(payload);
 };
 
-/** The guest asks to be ended. */
-export const terminate = (snp: SnpContext, plane: SnpPlane, reasonSet: number, reasonCode: number, dataLo = 0, dataHi = 0): Answer => {
+/** The guest asks to be ended. @param why - where who asks is known better than by the reason. */
+export const terminate = (snp: SnpContext, plane: SnpPlane, reasonSet: number, reasonCode: number, dataLo = 0, dataHi = 0, why = ''): Answer => {
   const data = (dataLo | dataHi) === 0 ? '' : `, data ${word(dataLo, dataHi)}`;
-  return end(snp, plane, reasonSet, reasonCode, dataLo, dataHi, `asks to be terminated: set ${reasonSet} code ${reasonCode}, ${terminationText(reasonSet, reasonCode)}${data}`);
+  return end(snp, plane, reasonSet, reasonCode, dataLo, dataHi, `asks to be terminated: set ${reasonSet} code ${reasonCode}, ${why === '' ? terminationText(reasonSet, reasonCode) : why}${data}`);
 };
 
 /** The host ends the guest. @param request - what it must not ask for. */

@@ -1,8 +1,9 @@
 import { RmpStatus } from '@vmplanes/abi-sev-snp';
 import { SVSM_PROTOCOL_RESULT, SvsmCoreResult, SvsmCallingArea, SvsmProtocol, SvsmResult, svsmCallName } from '@vmplanes/abi-svsm';
-import { Activity, type Answer, type Completion, type Machine, type PlainRecord, type PlainState, type PlaneContext, type Vp } from '@vmplanes/engine';
-import { readRegister, writeRegister } from '@vmplanes/x86';
+import { type Answer, type Completion, type Machine, type PlainRecord, type PlainState, type PlaneContext, type Vp } from '@vmplanes/engine';
+import { readMsr, readRegister, writeRegister } from '@vmplanes/x86';
 import type { SvsmDeviation } from '../options.ts';
+import { terminate } from '../ghcb/termination.ts';
 import type { SnpContext, SnpPlane, Svsm } from '../ports.ts';
 import { Apics } from './apics.ts';
 import { keyResponse } from './attestation.ts';
@@ -30,6 +31,13 @@ const OWNER = 'sev-snp-vmpl';
 const VMGEXIT = 0x403n;
 /** Answer to Run VMPL in the GHCB MSR. @spec GHCB 2.3.1, MSR protocol 0x017 */
 const RUN_VMPL_RESPONSE = 0x017;
+/** Request of the MSR protocol that ends the guest, with the general reason. @spec GHCB 2.3.1, MSR protocol 0x100 */
+const TERMINATE = 0x100;
+/** APIC base in x2APIC mode, its bit for the boot processor, and a spurious-interrupt register that enables. @spec SDM 3A §10.4.4, §10.9, §10.12.1 */
+const X2APIC_BASE = 0xfee0_0c00;
+const BOOT_PROCESSOR = 0x100;
+const X2APIC_TMR = 0x818;
+const ENABLED_SVR = 0x1ff;
 /** RFLAGS with interrupts enabled. */
 const INTERRUPTS_ON = 0x202n;
 /** Most events that are pending at once: one for each vector, and those without. */
@@ -66,6 +74,7 @@ export class SvsmProvider implements Svsm {
   #calls = 0;
   /** The guest was given what it begins with. */
   #isBooted = false;
+  readonly #word = new Uint32Array(2);
   /** Ended by an error of its own: nothing runs any more. */
   #isDead = false;
 
@@ -88,8 +97,18 @@ export class SvsmProvider implements Svsm {
   // -- VMPL0 of a processor ---------------------------------------------------------------------------------------------
 
   planeCreated(context: PlaneContext): void {
-    this.cpuOf(context.vp.index).hasApic = this.snp.options.svsmApic;
+    if (context.plane === this.guestVmpl && this.snp.options.svsmApic) this.#emulateApic(context);
     if (context.plane === 0) this.#plan(context, Work.Resume);
+  }
+  planeReset(context: PlaneContext): void {
+    if (context.plane === this.guestVmpl && this.cpuOf(context.vp.index).hasApic) this.#emulateApic(context);
+  }
+  /** The APIC that the provider emulates is enabled and has the registers of x2APIC mode. @spec coconut-svsm kernel/src/cpu/apic.rs */
+  #emulateApic(context: PlaneContext): void {
+    this.cpuOf(context.vp.index).hasApic = true;
+    const apic = this.snp.arch.apicOf(context);
+    apic.writeApicBase(X2APIC_BASE | (apic.isBootProcessor ? BOOT_PROCESSOR : 0), 0);
+    apic.writeSvr(ENABLED_SVR);
   }
   switched(_from: PlaneContext, to: PlaneContext): void {
     if (to.plane === 0 && to.completion === null) this.#plan(to, Work.Resume);
@@ -124,6 +143,8 @@ export class SvsmProvider implements Svsm {
   #resume(context: PlaneContext): Answer {
     const cpu = this.cpuOf(context.vp.index);
     this.#takeEvents(context);
+    const guest = this.snp.chapters.switching.plane(context.vp, this.guestVmpl);
+    if (guest !== null) this.payEoi(cpu, guest);
     if (!this.#isBooted && context.vp.index === 0) {
       this.#isBooted = true;
       launchGuest(this, context);
@@ -264,6 +285,7 @@ export class SvsmProvider implements Svsm {
     const own = switching.create(vp, 0);
     own.ghcbMsrLo = RUN_VMPL_RESPONSE;
     own.ghcbMsrHi = 0;
+    this.#offerLazyEoi(vp);
     const answer = this.cpuOf(vp.index).vmsa < 0 && this.cpuOf(vp.index).hasEntered ? null : switching.run(own, this.guestVmpl);
     if (answer !== null) {
       this.cpuOf(vp.index).hasEntered = true;
@@ -272,6 +294,16 @@ export class SvsmProvider implements Svsm {
     if (!this.deviates('runError')) return this.#sleep(context);
     this.#plan(context, Work.Resume);
     return vp.replies.wait({ kind: 'time', at: this.machine.timeOf(vp) + LOOK_AGAIN }, 'advanced');
+  }
+  /** The guest may leave out the EOI of an edge interrupt in service behind which none waits. @spec coconut-svsm kernel/src/cpu/apic.rs */
+  #offerLazyEoi(vp: Vp): void {
+    const cpu = this.cpuOf(vp.index);
+    if (!cpu.hasApic || cpu.area < 0 || cpu.owesEoi) return;
+    const apic = this.snp.arch.apicOf(vp.plane(this.guestVmpl));
+    const vector = apic.highestIsr();
+    if (vector < 0 || apic.irrNonEmpty() || !readMsr(apic, X2APIC_TMR + (vector >>> 5), this.#word) || (this.#word[0]! & (1 << (vector & 31))) !== 0) return;
+    cpu.owesEoi = true;
+    this.pages.writeHead(cpu.area, SvsmCallingArea.at.noEoiRequired, 1);
   }
   #sleep(context: PlaneContext): Answer {
     const key = this.#key(context.vp);
@@ -347,15 +379,11 @@ export class SvsmProvider implements Svsm {
     this.#why = why;
     return Success;
   }
-  #end(frame: SvsmFrame): Answer {
-    const { context, vp } = frame;
+  #end({ vp }: SvsmFrame): Answer {
     for (const key of this.snp.chapters.requests.keys) key.fill(0);
-    const key = this.#key(vp);
-    this.machine.hold(key);
-    this.#plan(context, Work.Resume);
-    context.activity = Activity.Held;
-    context.wait = { kind: 'key', key };
-    return vp.replies.exit({ kind: 'snpTermination', set: 0, code: 0, text: `the SVSM ended the guest: ${this.#why}` } as never, null);
+    const own = this.snp.chapters.switching.create(vp, 0);
+    [own.ghcbMsrLo, own.ghcbMsrHi] = [TERMINATE, 0];
+    return terminate(this.snp, own, 0, 0, 0, 0, `the SVSM cannot go on, ${this.#why}`);
   }
 
   // -- state -----------------------------------------------------------------------------------------------------------
