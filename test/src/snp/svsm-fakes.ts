@@ -162,7 +162,7 @@ export class FakeRequests {
   readonly save = empty.save;
   readonly restore = empty.restore;
   readonly keys = [0, 1, 2, 3].map((n) => new Uint8Array(32).fill(n + 1));
-  certificates = new Uint8Array(24);
+  certificates: Uint8Array = new Uint8Array(24);
   /** What it was asked: sequence numbers and report data. */
   readonly asked: { readonly sequence: bigint; readonly data: Uint8Array; readonly vmpl: number }[] = [];
   /** Answers with this instead. */

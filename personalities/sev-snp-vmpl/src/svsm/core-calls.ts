@@ -18,6 +18,7 @@ export const remapCa: SvsmHandler = (p, call) => {
   const state = p.pages.stateOf(area, SVSM_CALLING_AREA_HEAD);
   if (state === PageState.Refused) return InvalidAddress;
   if (state === PageState.Invalid) return p.deviates('uncheckedPages') ? p.panic(call, 'the new calling area cannot be reached') : InvalidAddress;
+  p.preempt('svsm:area-tested', call.vp);
   if (!p.pages.clearHead(area)) return InvalidAddress;
   p.payEoi(call.cpu, call.guest);
   // Another processor may have taken the page since the test.
