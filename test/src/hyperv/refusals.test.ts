@@ -1,7 +1,7 @@
 import { HvCall, HvRegister, type HvRegisterName } from '@vmplanes/abi-hyperv';
 import { describe, expect, it } from 'vitest';
 import { type BenchConfig, policies } from './bench.ts';
-import { booted, contextOf, DATA, type Guest, hypercallPage, PROTECT, ready, type ReadyConfig, SELF, target, VP_SELF } from './guest.ts';
+import { booted, contextOf, DATA, Guest, hypercallPage, PROTECT, ready, type ReadyConfig, SELF, target, VP_SELF } from './guest.ts';
 
 // What EnablePartitionVtl, EnableVpVtl, ModifyVtlProtectionMask, VsmPartitionConfig and Get/SetVpRegisters refuse, and with which
 // status; where public sources disagree, the switch is named and each side is a row.
@@ -12,6 +12,12 @@ type Options = NonNullable<BenchConfig['options']>;
 
 /** A guest in VTL0 without VTL1. */
 const plain = (config: BenchConfig): Guest => booted({ vps: 2, ...config });
+/** A guest in VTL0 with the hypercall interface alone. */
+const bare = (config: BenchConfig): Guest => {
+  const guest = new Guest(config);
+  guest.openInterface();
+  return guest;
+};
 /** A guest whose partition has VTL1, but no VP. */
 const partition = (config: BenchConfig): Guest => {
   const guest = plain(config);
@@ -63,6 +69,7 @@ const enablePartition: readonly Row[] = [
   row('a reserved flag', plain, enable({ flags: 0x80 }), PARAMETER),
   row('without AccessVsm', plain, enable({}), DENIED, { withhold: ['accessVsm'] }),
   row('without AccessVpRegisters', plain, enable({}), DENIED, { withhold: ['accessVpRegisters'] }),
+  row('without AccessSynicRegs', bare, enable({}), DENIED, { withhold: ['accessSynicRegs'] }),
   row('VTL2 over VTL0 alone: sparse sets are legal', plain, enable({ targetVtl: 2 }), OK, { maximumVtl: 2 }),
   row('VTL2 by VTL0 while VTL1 is enabled', partition, enable({ targetVtl: 2 }), DENIED, { maximumVtl: 2 }),
   row('VTL2 by VTL1', inVtl1, enable({ targetVtl: 2 }), OK, { maximumVtl: 2 }),
@@ -230,6 +237,8 @@ const registerRows: readonly Row[] = [
   row('VSM status without AccessVsm', plain, get('VsmVpStatus'), DENIED, { withhold: ['accessVsm'] }),
   row('VSM partition status without AccessVsm', plain, get('VsmPartitionStatus'), DENIED, { withhold: ['accessVsm'] }),
   row('VSM capabilities without AccessVsm', plain, get('VsmCapabilities'), DENIED, { withhold: ['accessVsm'] }),
+  row('VSM status without AccessSynicRegs', bare, get('VsmVpStatus'), DENIED, { withhold: ['accessSynicRegs'] }),
+  row('VSM status where the host permits no VSM', plain, get('VsmPartitionStatus'), DENIED, { maximumVtl: 0 }),
   ...readOnly.map((name) => row(`${name} is read-only`, inVtl1, set(name, 0n), PARAMETER)),
   row('CR4: reserved bit', inVtl1, set('Cr4', 0x220n | (1n << 63n), lower), VALUE),
   row('CR0: bit 32', inVtl1, set('Cr0', 0x1_8001_0011n, lower), VALUE),

@@ -1,6 +1,7 @@
-import { HvAccess, HvCpuid, type HvRegisterName, HvStatus, registerOf, type RegisterRow, REGISTERS } from '@vmplanes/abi-hyperv';
+import { HvAccess, HvCpuid, type HvRegisterName, HvStatus, registerOf, type RegisterRow, REGISTERS, VSM_PRIVILEGES } from '@vmplanes/abi-hyperv';
 import type { SupportRow } from '@vmplanes/engine';
 import { MASK_64, type RegisterAccess, type RegisterBinding, stored } from './binding.ts';
+import { holds } from '../privileges.ts';
 import { eventRegisters } from './events.ts';
 import { processorRegisters } from './processor.ts';
 import { vsmRegisters } from './vsm.ts';
@@ -48,7 +49,7 @@ const lookup = ({ hv, target, caller }: Omit<RegisterAccess, 'row'>, number: num
   const row = registerOf(number);
   const binding = bindings.get(number);
   if (row === undefined || binding === undefined) return InvalidParameter;
-  if (isWithin(number, VSM) && caller.plane === 0 && hv.options.withhold.includes('accessVsm')) return AccessDenied;
+  if (isWithin(number, VSM) && caller.plane === 0 && !VSM_PRIVILEGES.every((privilege) => holds(hv.options, privilege))) return AccessDenied;
   if (hv.options.strictSelfRegs && isWithin(number, EXECUTION) && target.plane === caller.plane && target.vp === caller.vp) return AccessDenied;
   if (target.plane < row.minVtl) return number >>> 16 === 0xe ? AccessDenied : InvalidParameter;
   return { row, binding };
