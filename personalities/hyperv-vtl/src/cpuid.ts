@@ -11,6 +11,9 @@ const LAST = HvCpuid.HardwareFeatures;
 const VERSION = { major: 10, minor: 0, build: 20_348 } as const;
 /** Tries before a long spin wait is worth a call: VPs share the host's processors. */
 const SPINS = 0xfff;
+/** Where the processor says that its counter is invariant. @spec SDM 2A CPUID */
+const POWER = 0x8000_0007;
+const INVARIANT_TSC = 1 << 8;
 const outputs = [X86.rax, X86.rbx, X86.rcx, X86.rdx].map((offset) => offset >>> 2);
 
 type Registers = readonly [eax: number, ebx: number, ecx: number, edx: number];
@@ -71,7 +74,7 @@ export class CpuidChapter implements Cpuid {
   }
 
   answer(context: PlaneContext, exit: CpuidExit): Answer {
-    const { machine, arch } = this.#hv;
+    const { machine, arch, chapters } = this.#hv;
     const { u32 } = machine.arena;
     const word = context.base >>> 2;
     const out = this.#out;
@@ -80,8 +83,10 @@ export class CpuidChapter implements Cpuid {
     if (isOwn) out.set(this.leaf(leaf));
     else {
       arch.registers.cpuid(context, exit);
-      if (this.results.isEmpty) return context.vp.replies.resume();
+      const hidesInvariant = leaf === POWER && !chapters.msrs.isTscInvariantShown(context);
+      if (this.results.isEmpty && !hidesInvariant) return context.vp.replies.resume();
       for (let i = 0; i < 4; i++) out[i] = u32[word + outputs[i]!]!;
+      if (hidesInvariant) out[3]! &= ~INVARIANT_TSC;
     }
     if (leaf === HvCpuid.EnlightenmentInformation) out[0]! |= this.#byVtl(context);
     // A VTL sees what those above it registered; the highest has nobody above.

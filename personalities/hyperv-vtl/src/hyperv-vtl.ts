@@ -139,6 +139,7 @@ export class HypervVtl implements Personality, ContextPort, TimerPort, HvContext
     this.#ask(context.vp);
   }
   turn(context: PlaneContext): void {
+    this.chapters.vsm.locks.turn(context);
     this.chapters.events.evaluate(context);
     this.chapters.vina.evaluate(context);
     // After that: a notification is an interrupt that ends idling, too.

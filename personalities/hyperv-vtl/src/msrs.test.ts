@@ -9,7 +9,7 @@ const unserved: readonly HvMsrName[] = [
   'Sirbp',
   'StatsPartitionRetailPage', 'StatsPartitionInternalPage', 'StatsVpRetailPage', 'StatsVpInternalPage',
   'SyntheticDebugControl', 'SyntheticDebugStatus', 'SyntheticDebugSendBuffer', 'SyntheticDebugReceiveBuffer', 'SyntheticDebugPendingBuffer', 'DebugDeviceOptions',
-  'StimeUnhaltedTimerConfig', 'StimeUnhaltedTimerCount', 'TscInvariantControl',
+  'StimeUnhaltedTimerConfig', 'StimeUnhaltedTimerCount',
 ];
 const served = MSRS.filter((m) => !unserved.includes(m.name));
 const named = (list: readonly MsrRow[]): readonly (readonly [string, MsrRow])[] => list.map((m) => [m.name, m]);

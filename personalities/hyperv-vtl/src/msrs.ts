@@ -80,12 +80,20 @@ const bindings: Readonly<Record<HvMsrName, Binding | string>> = {
   TscEmulationStatus: kept('TscEmulationStatus'),
   StimeUnhaltedTimerConfig: unsupported('how it accounts the time of several VTLs is not public'),
   StimeUnhaltedTimerCount: unsupported('how it accounts the time of several VTLs is not public'),
-  TscInvariantControl: unsupported('the counter is shown as invariant without being asked'),
+  // Once the guest has asked to see that the counter is invariant it sees it until a reset.
+  TscInvariantControl: { read: (_hv, c, own) => own.keptValue('TscInvariantControl', c), write: (_hv, c, value, own) => value >= own.keptValue('TscInvariantControl', c) && own.keep('TscInvariantControl', c, value), strict: true },
 };
 
 const bindingOf = (name: HvMsrName): Binding | null => {
   const bound = bindings[name];
   return typeof bound === 'string' ? null : bound;
+};
+
+/** Why an MSR is not served; null when it is. */
+export const whyNoMsr = (index: number): string | null => {
+  const row = msrOf(index);
+  const bound = row === undefined ? 'there is no such MSR' : bindings[row.name];
+  return typeof bound === 'string' ? bound : null;
 };
 
 /** Rows of the support matrix, one for each synthetic MSR. */
@@ -145,8 +153,12 @@ export class MsrChapter implements Msrs {
   keptValue(name: HvMsrName, context: PlaneContext): bigint {
     return this.#kept.get(instanceOf(msrOf(HvMsr[name])!, context)) ?? 0n;
   }
-  keep(name: HvMsrName, context: PlaneContext, value: bigint): void {
+  keep(name: HvMsrName, context: PlaneContext, value: bigint): true {
     this.#kept.set(instanceOf(msrOf(HvMsr[name])!, context), value);
+    return true;
+  }
+  isTscInvariantShown(context: PlaneContext): boolean {
+    return !holds(this.hv.options, 'accessTscInvariantControls') || this.keptValue('TscInvariantControl', context) !== 0n;
   }
 
   reset(): void {

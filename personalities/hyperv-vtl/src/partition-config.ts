@@ -6,7 +6,7 @@ const { mask, shift } = HvRegisterVsmPartitionConfig;
 const RIGHTS = mask.defaultVtlProtectionMask;
 const PROTECT = mask.enableVtlProtection;
 /** What a VTL above 0 may set. The others trap what a paravisor does for its guest. */
-const WRITABLE = PROTECT | RIGHTS | mask.zeroMemoryOnReset | mask.denyLowerVtlStartup | mask.interceptCpuidUnimplemented | mask.interceptUnrecoverableException | mask.interceptPage;
+export const WRITABLE = PROTECT | RIGHTS | mask.zeroMemoryOnReset | mask.denyLowerVtlStartup | mask.interceptCpuidUnimplemented | mask.interceptUnrecoverableException | mask.interceptPage;
 const READ_WRITE = 3;
 
 /** Default rights of lower VTLs in a configuration value. */

@@ -87,6 +87,8 @@ export interface Msrs extends Chapter {
   access(context: PlaneContext, exit: MsrExit): Answer;
   /** For Get/SetVpRegisters and host tools: the instance of any VTL of any VP. @returns null when the read is #GP, the value otherwise. */
   read(context: PlaneContext, index: number): bigint | null;
+  /** The guest may see that its counter is invariant: it needs not ask, or it has asked. */
+  isTscInvariantShown(context: PlaneContext): boolean;
   /** Stores a value; the asking forms (RESET, crash notification) only act on {@link access}. @returns false when the write is #GP. */
   write(context: PlaneContext, index: number, value: bigint): boolean;
 }
@@ -111,6 +113,12 @@ export interface Vsm extends Chapter {
   readonly mbecEnabledVtls: number;
   /** Enables a VTL for the partition. @param mbec - VTLs below it get split execute rights. */
   enable(vtl: number, mbec: boolean): void;
+  /** The highest VTL that VTL2 leaves its guest, VTL0 and VTL1. */
+  readonly guestMaximumVtl: number;
+  /** Writes GuestVsmPartitionConfig. @returns a status. */
+  setGuestMaximumVtl(value: bigint): number;
+  /** The highest VTL that the partition may enable, as VTL `vtl` is told. */
+  maximumVtlFor(vtl: number): number;
   /** The VTL may protect memory of those below it. */
   isProtecting(vtl: number): boolean;
   /** Execute rights below `vtl` are split. */

@@ -14,6 +14,7 @@ export const servedPrivileges = [
   'accessGuestIdleReg',
   'accessFrequencyRegs',
   'accessReenlightenmentControls',
+  'accessTscInvariantControls',
   'postMessages',
   'signalEvents',
   'enableExtendedGvaRangesForFlushVirtualAddressList',

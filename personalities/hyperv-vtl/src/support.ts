@@ -1,7 +1,8 @@
-import { type Call, CALLS, type Dispute, DISPUTES, HvCall, HvPartitionPrivilegeMask } from '@vmplanes/abi-hyperv';
+import { type Call, CALLS, type Dispute, DISPUTES, HvCall, HvPartitionPrivilegeMask, HvRegisterVsmPartitionConfig } from '@vmplanes/abi-hyperv';
 import { hex } from '@vmplanes/binary';
 import type { SupportRow } from '@vmplanes/engine';
 import { bindings } from './calls.ts';
+import { WRITABLE } from './partition-config.ts';
 import { leafSupport } from './cpuid.ts';
 import { msrSupport } from './msrs.ts';
 import { registerSupport } from './registers/table.ts';
@@ -30,6 +31,15 @@ const callRow = (call: Call): SupportRow => {
 const granted: readonly string[] = servedPrivileges;
 const bit = (name: keyof typeof HvPartitionPrivilegeMask.fields): string => `bit ${HvPartitionPrivilegeMask.shift[name]}`;
 
+const NO_MESSAGE = 'no public format of its message';
+const whyNoConfig: Readonly<Partial<Record<keyof typeof HvRegisterVsmPartitionConfig.fields, string>>> = {
+  interceptAcceptance: 'isolated virtual machines only',
+  interceptEnableVtlProtection: NO_MESSAGE, interceptVpStartup: NO_MESSAGE, interceptRestorePartitionTime: NO_MESSAGE, interceptNotPresent: NO_MESSAGE, interceptSystemReset: NO_MESSAGE,
+};
+/** What a VTL can set for the partition; a write of what is not served is refused. */
+const configRows = (Object.keys(HvRegisterVsmPartitionConfig.fields) as (keyof typeof HvRegisterVsmPartitionConfig.fields)[]).map((name) =>
+  row('vsm-config', name, `bit ${HvRegisterVsmPartitionConfig.shift[name]}`, HvRegisterVsmPartitionConfig.spec, (HvRegisterVsmPartitionConfig.mask[name] & ~WRITABLE) === 0n ? null : (whyNoConfig[name] ?? 'unknown')));
+
 /** A question on which sources differ: served where an option decides it. */
 const disputeRow = ({ id, question, default: byDefault, alternatives, sources, noOption }: Dispute): SupportRow => ({
   ...row('choice', id, noOption === undefined ? 'option' : 'fixed', sources.join('; '), noOption ?? null),
@@ -43,5 +53,6 @@ export const support: readonly SupportRow[] = [
   ...CALLS.map(callRow),
   ...registerSupport,
   ...msrSupport,
+  ...configRows,
   ...DISPUTES.map(disputeRow),
 ];

@@ -35,6 +35,8 @@ export const enablePartitionVtl: SimpleHandler<typeof HvCall.EnablePartitionVtl>
   if (vtl === 0) return options.badVtlStatus;
   if (vtl > options.maximumVtl) return options.badVtlStatus;
   if ((vsm.enabledVtls & (1 << vtl)) !== 0) return options.partitionEnabledStatus;
+  // Withdrawn by the paravisor.
+  if (vtl > vsm.maximumVtlFor(call.vtl)) return AccessDenied;
   if ((flags & ~(options.mbec ? enableMbec : 0)) !== 0 || !areZero(input.bytes, input.reservedZAt, 6)) return InvalidParameter;
   if (call.vtl < vtl && call.vtl !== highest(vsm.enabledVtls & ((1 << vtl) - 1))) return AccessDenied;
   vsm.enable(vtl, (flags & enableMbec) !== 0);

@@ -8,6 +8,10 @@ import { TlbLocks } from './tlb-locks.ts';
 const DENY_STARTUP = HvRegisterVsmPartitionConfig.mask.denyLowerVtlStartup;
 const ZERO_MEMORY = HvRegisterVsmPartitionConfig.mask.zeroMemoryOnReset;
 
+/** The VTL of a paravisor, and the highest below it. */
+const PARAVISOR = 2;
+const GUEST_HIGHEST = 1;
+
 const noIntercepts = (): CrIntercepts => ({ control: 0, cr0Mask: 0n, cr4Mask: 0n, miscEnableMask: 0n });
 
 /**
@@ -24,6 +28,8 @@ export class VsmChapter implements Vsm {
   #mbecOwners = 0;
   /** VTLs whose protections are enabled. */
   #protecting = 0;
+  /** The highest VTL that VTL2 leaves its guest; at first all there are. */
+  #guestMaximum: number;
   /** VsmPartitionConfig by VTL. */
   readonly #configs = new BigUint64Array(MAX_PLANES).fill(VSM_PARTITION_CONFIG_RESET);
   /** By VP index * 16 + VTL. */
@@ -31,6 +37,7 @@ export class VsmChapter implements Vsm {
 
   constructor(readonly hv: HvContext) {
     this.locks = new TlbLocks(hv.machine);
+    this.#guestMaximum = hv.options.maximumVtl;
     hv.arch.fabric.filter = this.#admits;
   }
 
@@ -69,6 +76,20 @@ export class VsmChapter implements Vsm {
 
   partitionConfig(vtl: number): bigint {
     return this.#configs[vtl]!;
+  }
+  get guestMaximumVtl(): number {
+    return this.#guestMaximum;
+  }
+  /** VTL2 withdraws VTL1 from its guest, or gives it back: as long as it is not enabled. How a VTL gets its interrupts is for isolated machines. */
+  setGuestMaximumVtl(value: bigint): number {
+    if (value > BigInt(this.hv.options.maximumVtl)) return HvStatus.InvalidRegisterValue;
+    const maximum = Number(value);
+    if (maximum < GUEST_HIGHEST && (this.#enabled & (1 << GUEST_HIGHEST)) !== 0) return HvStatus.InvalidVtlState;
+    this.#guestMaximum = maximum;
+    return HvStatus.Success;
+  }
+  maximumVtlFor(vtl: number): number {
+    return vtl < PARAVISOR ? this.#guestMaximum : this.hv.options.maximumVtl;
   }
   isProtecting(vtl: number): boolean {
     return (this.#protecting & (1 << vtl)) !== 0;
@@ -128,6 +149,7 @@ export class VsmChapter implements Vsm {
   reset(): void {
     this.#enabled = 1;
     this.#mbec = this.#mbecOwners = this.#protecting = 0;
+    this.#guestMaximum = this.hv.options.maximumVtl;
     this.hv.arch.executeRightsByMode = false;
     this.#configs.fill(VSM_PARTITION_CONFIG_RESET);
     this.#crIntercepts = [];
@@ -135,7 +157,7 @@ export class VsmChapter implements Vsm {
   }
   save(): PlainState {
     const intercepts = this.#crIntercepts.flatMap((c, at) => (c === undefined ? [] : [{ at, ...c }]));
-    return { enabled: this.#enabled, mbec: this.#mbec, mbecOwners: this.#mbecOwners, protecting: this.#protecting, configs: this.#configs.slice(), intercepts, locks: this.locks.save() };
+    return { enabled: this.#enabled, mbec: this.#mbec, mbecOwners: this.#mbecOwners, protecting: this.#protecting, guestMaximum: this.#guestMaximum, configs: this.#configs.slice(), intercepts, locks: this.locks.save() };
   }
   restore(state: PlainState): void {
     const s = state as PlainRecord;
@@ -143,6 +165,7 @@ export class VsmChapter implements Vsm {
     this.#mbec = s['mbec'] as number;
     this.#mbecOwners = s['mbecOwners'] as number;
     this.#protecting = s['protecting'] as number;
+    this.#guestMaximum = s['guestMaximum'] as number;
     this.hv.arch.executeRightsByMode = this.#mbec !== 0;
     this.#configs.set(s['configs'] as BigUint64Array);
     this.#crIntercepts = [];

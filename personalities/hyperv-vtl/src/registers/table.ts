@@ -1,6 +1,7 @@
 import { HvAccess, HvCpuid, type HvRegisterName, HvStatus, registerOf, type RegisterRow, REGISTERS, VSM_PRIVILEGES } from '@vmplanes/abi-hyperv';
 import type { SupportRow } from '@vmplanes/engine';
 import { MASK_64, type RegisterAccess, type RegisterBinding, stored } from './binding.ts';
+import { whyNoMsr } from '../msrs.ts';
 import { holds } from '../privileges.ts';
 import { eventRegisters } from './events.ts';
 import { processorRegisters } from './processor.ts';
@@ -26,13 +27,25 @@ const leaves: Readonly<Partial<Record<HvRegisterName, RegisterBinding>>> = {
 };
 
 const declared: Readonly<Partial<Record<HvRegisterName, RegisterBinding>>> = { ...processorRegisters, ...eventRegisters, ...vsmRegisters, ...leaves };
-const bindingOf = (row: RegisterRow): RegisterBinding | undefined => declared[row.name] ?? (row.msr === undefined ? undefined : alias(row.msr));
+const bindingOf = (row: RegisterRow): RegisterBinding | undefined => declared[row.name] ?? (row.msr === undefined || whyNoMsr(row.msr) !== null ? undefined : alias(row.msr));
 const bindings = new Map(REGISTERS.map((row) => [row.number, bindingOf(row)]));
+
+const HOST = "the hypervisor's own, for the parent partition or an emulator there";
+const NO_STATE = 'the processor has no such state';
+/** Why registers are not served; those left out are not part of this processor. */
+const whyNot: Readonly<Partial<Record<HvRegisterName, string>>> = {
+  InstructionEmulationHints: HOST, DispatchSuspend: HOST, IntermediateCr0: HOST, IntermediateCr3: HOST, IntermediateCr4: HOST, IntermediateCr8: HOST,
+  CpuManagementVersion: HOST, VpRootSignalCount: HOST, VpConfig: HOST, GuestSchedulerEvent: HOST, RegisterPage: HOST, TscVirtualOffset: HOST, TscVirtualMultiplier: HOST,
+  EmulatedTimerPeriod: HOST, EmulatedTimerControl: HOST, PmTimerAssist: HOST,
+  Ghcb: 'isolated virtual machines only', SevControl: 'isolated virtual machines only',
+  ReferenceTscSequence: 'no public description of what a write does',
+  VsmVpVtlControl: 'obsolete: superseded by the VP assist page, no public layout',
+};
 
 /** Rows of the support matrix, one for each register. */
 export const registerSupport: readonly SupportRow[] = REGISTERS.map((row) => {
   const common = { kind: 'register', name: row.name, code: `0x${row.number.toString(16)}`, spec: 'TLFS HV_REGISTER_NAME' };
-  return bindingOf(row) === undefined ? { ...common, support: 'no', note: 'the processor or the partition has no such state' } : { ...common, support: 'yes' };
+  return bindingOf(row) === undefined ? { ...common, support: 'no', note: whyNot[row.name] ?? (row.msr === undefined ? NO_STATE : whyNoMsr(row.msr)!) } : { ...common, support: 'yes' };
 });
 
 /** First number of the registers of execution, and of those of the hypervisor behind the processor's. */

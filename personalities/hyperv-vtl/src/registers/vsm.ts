@@ -1,5 +1,5 @@
 import {
-  type HvRegisterName, HvRegisterVsmCapabilities, HvRegisterVsmCapabilitiesTlfs, HvRegisterVsmCodePageOffsets, HvRegisterVsmPartitionStatus, HvRegisterVsmVpSecureVtlConfig, HvRegisterVsmVpStatus, HvStatus,
+  HvRegisterGuestVsmPartitionConfig, type HvRegisterName, HvRegisterVsmCapabilities, HvRegisterVsmCapabilitiesTlfs, HvRegisterVsmCodePageOffsets, HvRegisterVsmPartitionStatus, HvRegisterVsmVpSecureVtlConfig, HvRegisterVsmVpStatus, HvRegisterVsmVpWaitForTlbLock, HvStatus,
 } from '@vmplanes/abi-hyperv';
 import { runs64Bit } from '../code-mode.ts';
 import type { CrIntercepts, HvContext } from '../ports.ts';
@@ -59,7 +59,7 @@ export const vsmRegisters: Readonly<Partial<Record<HvRegisterName, RegisterBindi
       HvRegisterVsmVpStatus.pack({ activeVtl: vp.current, activeMbecEnabled: (hv.chapters.vsm.mbecEnabledVtls & (1 << vp.current)) !== 0, enabledVtlSet: hv.chapters.vsm.enabledOn(vp) }),
   },
   VsmPartitionStatus: {
-    read: ({ hv: { chapters, options } }) => HvRegisterVsmPartitionStatus.pack({ enabledVtlSet: chapters.vsm.enabledVtls, maximumVtl: options.maximumVtl, mbecEnabledVtlSet: chapters.vsm.mbecEnabledVtls }),
+    read: ({ hv: { chapters }, caller }) => HvRegisterVsmPartitionStatus.pack({ enabledVtlSet: chapters.vsm.enabledVtls, maximumVtl: chapters.vsm.maximumVtlFor(caller.plane), mbecEnabledVtlSet: chapters.vsm.mbecEnabledVtls }),
   },
   VsmVina: {
     read: ({ hv, target }) => hv.chapters.vina.read(target.vp, target.plane),
@@ -71,6 +71,19 @@ export const vsmRegisters: Readonly<Partial<Record<HvRegisterName, RegisterBindi
     write: ({ hv, target }, value) => (target.plane === 0 ? InvalidParameter : hv.chapters.vsm.writePartitionConfig(target.plane, value & MASK_64)),
   },
   ...secureConfigs,
+  VsmVpWaitForTlbLock: {
+    read: ({ hv, target, caller }) => (target.plane < caller.plane ? HvRegisterVsmVpWaitForTlbLock.pack({ wait: hv.chapters.vsm.locks.isWaiting(target.vp.index, target.plane) }) : null),
+    write: ({ hv, target, caller }, value) => {
+      if (target.plane >= caller.plane) return InvalidParameter;
+      if ((value & HvRegisterVsmVpWaitForTlbLock.reservedMask) !== 0n) return InvalidRegisterValue;
+      hv.chapters.vsm.locks.setWaiting(target.vp.index, target.plane, (value & HvRegisterVsmVpWaitForTlbLock.mask.wait) !== 0n);
+      return Success;
+    },
+  },
+  GuestVsmPartitionConfig: {
+    read: ({ hv }) => HvRegisterGuestVsmPartitionConfig.pack({ maximumVtl: hv.chapters.vsm.guestMaximumVtl }),
+    write: ({ hv }, value) => hv.chapters.vsm.setGuestMaximumVtl(value & MASK_64),
+  },
   IsolationCapabilities: { read: () => 0n },
   CrInterceptControl: crIntercept(
     (of) => BigInt(of.control),
