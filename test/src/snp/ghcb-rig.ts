@@ -2,7 +2,7 @@ import { Ghcb, GHCB_MSR_CODE, type GhcbField, GhcbMsr, ghcbFields, ghcbValidBit,
 import { createScope } from '@vmplanes/di';
 import { type Answer, type Claim, type Completion, type Cpu, type CpuExit, installEngine, InvariantChecks, type Machine, type MachineOptions, Outcome, PAGE_SIZE, type Personality, type PlainRecord, type PlainState, type PlaneContext, PlaneId, type SharedCalls, Side, type Subject, subject, SubjectKind, type Vp } from '@vmplanes/engine';
 import { type ApCreation, chapterMakers, defaultOptions, GhcbChapter, type GuestRequests, type Injection, type Rmp, SevSnpVmpl, type SnpContext, type SnpOptions, type SnpPlane, type Switching, type Vmsas } from '@vmplanes/personality-sev-snp-vmpl';
-import { CallKind, X86Arch, type X86Config, X86ExitRecords } from '@vmplanes/x86';
+import { CallKind, readRegister, type RegisterName, writeRegister, X86Arch, type X86Config, X86ExitRecords } from '@vmplanes/x86';
 
 // A machine whose guests do nothing but VMGEXIT, with the real GHCB and small stand-ins of the chapters beside it: what a request
 // makes of them is written down.
@@ -241,9 +241,10 @@ export class GhcbRig {
 
   /** The MSR protocol: a request, and what the MSR holds afterwards. */
   msr(value: bigint): bigint {
-    this.setMsr(value);
+    const caller = this.plane();
+    this.setMsr(value, caller);
     this.step();
-    return this.getMsr();
+    return this.getMsr(caller);
   }
 
   /** What the page says: fields that are marked valid. */
@@ -270,6 +271,24 @@ export class GhcbRig {
     return [swExitInfo1 ?? -1n, swExitInfo2 ?? -1n];
   }
 
+  /** Tells what the machine notes. */
+  trace(note: (name: string, data: PlainState) => void): void {
+    const silent = (): void => undefined;
+    this.machine.hooks.trace = { entered: silent, exit: silent, answer: silent, switched: silent, accepted: silent, vmExit: silent, input: silent, permission: silent, note: (_context, name, data) => note(name, structuredClone(data)) };
+  }
+
+  get(register: RegisterName, context: PlaneContext = this.machine.vp(0).context): bigint {
+    return readRegister(this.machine.arena, context.base, register);
+  }
+  set(register: RegisterName, value: bigint, context: PlaneContext = this.machine.vp(0).context): void {
+    this.machine.checks?.authorise(context);
+    writeRegister(this.machine.arena, context.base, register, value);
+  }
+  /** Bytes that the first VMPL of the first VP went since its start. */
+  rip(): bigint {
+    return this.get('rip', this.machine.vp(0).plane(0)) - 0xfff0n;
+  }
+
   /** The payload of the last exit of a VP. */
   exit(vp = 0): unknown {
     return structuredClone(this.machine.vp(vp).exit);
@@ -283,6 +302,12 @@ export class GhcbRig {
     return this.machine.runVp(v);
   }
 }
+
+/** A machine at a level, for tables of cases. */
+export const snp = (config: GhcbRigConfig = {}): GhcbRig => new GhcbRig(config);
+export const es = (options: Partial<SnpOptions> = {}, config: GhcbRigConfig = {}): GhcbRig => new GhcbRig({ ...config, planes: 1, options: { level: 'sev-es', ...options } });
+/** The same with the first version of the protocol. */
+export const v1 = (): GhcbRig => es({ ghcbVersion: 1 });
 
 /** Results of requests that are not valid, by reason. */
 export const invalid = (reason: number): readonly bigint[] => [2n, BigInt(reason)];
