@@ -115,7 +115,7 @@ describe('MSR', () => {
     const rig = asking();
     expect(rig.event(0x7c, 0, 0, { rcx: 0x1234_5678, rbx: 0x42 })).toEqual({});
     expect(rig.exit()).toEqual({ kind: 'msr', write: false, index: 0x1234_5678, lo: 0, hi: 0, reason: 'unknown' });
-    expect(rig.rip()).toBe(0n);
+    expect(rig.rip()).toBe(4n);
     rig.answer({ lo: 0x11, hi: 0x22 });
     expect(rig.reply()).toEqual({ rax: 0x11n, rdx: 0x22n, rcx: 0x1234_5678n, rbx: 0x42n, swExitInfo1: 0n, swExitInfo2: 0n });
     expect(rig.rip()).toBe(4n);
@@ -360,12 +360,15 @@ describe('VMMCALL', () => {
   it('that is refused is the exception of the result', () => expect(adding([], (c) => c.vp.replies.fault(6)).result(0x81, 0, 0, fields)).toEqual(UD));
   it('that waits comes again as it was', () => {
     const seen: unknown[] = [];
-    const rig = adding(seen, (c) => c.vp.replies.wait({ kind: 'key', key: 'later' }, 'held'));
-    rig.event(0x81, 0, 0, fields);
-    expect(rig.rip()).toBe(0n);
+    const rig = adding(seen, (c) => (seen.length === 1 ? c.vp.replies.wait({ kind: 'key', key: 'later' }, 'held') : c.vp.replies.resume()));
+    expect(Object.keys(rig.event(0x81, 0, 0, fields))).toContain('cpl');
+    expect([rig.step(), seen.length]).toEqual([Outcome.Blocked, 1]);
     rig.machine.release('later');
-    rig.step();
+    rig.machine.vp(0).sliceEnd = rig.machine.vp(0).retired;
+    rig.machine.runVp(rig.machine.vp(0));
     expect(seen).toEqual([seen[0], seen[0]]);
+    expect(rig.reply()).toMatchObject({ rax: 1n, swExitInfo1: 0n });
+    expect(rig.rip()).toBe(4n);
   });
   it('that leaves to the VMM has its result before', () => {
     const rig = adding([], (c) => c.vp.replies.exit({ kind: 'told' }));

@@ -46,6 +46,7 @@ export class GhcbChapter implements Ghcb {
     const { context } = plane;
     const frame = host.frame(context.vp);
     const data: PlainState = completion.data;
+    if (completion.kind === 'ghcb.again') return this.exit(plane);
     if (completion.kind === 'ghcb.ap-reset-hold') return this.#endHold(plane, (data as { readonly through: 'msr' | 'ghcb' }).through);
     frame.reopen(plane, host.subject(plane), (data as { readonly frame: SavedFrame }).frame);
     let answer: Answer | null = null;
@@ -62,17 +63,15 @@ export class GhcbChapter implements Ghcb {
       case 'ghcb.page':
         if (this.#hyperv === null) throw new HostError('Internal', 'sev-snp-vmpl: a call in a page, without who serves it');
         this.#hyperv.complete(frame, completion);
-        host.snp.arch.retire(context);
         return null;
       default:
         throw new HostError('Internal', `sev-snp-vmpl: unknown completion '${completion.kind}'`);
     }
     if (answer === null) host.show(frame);
-    if (answer === null || (answer.kind === 'exit' && answer.completion === null)) host.snp.arch.retire(context);
     return answer;
   }
 
-  /** The start-up message came: the reply says so. The instruction was retired when the wait began. @spec GHCB 2.3.1, 4.1 */
+  /** The start-up message came: the reply says so. @spec GHCB 2.3.1, 4.1 */
   #endHold(plane: SnpPlane, through: 'msr' | 'ghcb'): null {
     if (through === 'msr') {
       plane.ghcbMsrLo = (GhcbMsr.ApResetHoldResponse.code | (SIPI_RESULT << GhcbMsrApResetHold.shift.result)) >>> 0;

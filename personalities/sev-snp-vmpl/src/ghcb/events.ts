@@ -62,14 +62,19 @@ const conclude = ({ host }: EventParts, frame: GhcbFrame, answer: Answer): Answe
       return frame.plane.context.vp.replies.exit(payload, host.completion('inner', { frame: frame.save(), inner: { owner, kind, data } }));
     }
     case 'retry':
-      frame.takeBack();
-      return answer;
+      return comesAgain(host, frame, answer);
     case 'wait':
     case 'switch':
-      if (answer.rip === 'held') frame.takeBack();
-      else host.show(frame);
+      if (answer.rip === 'held') return comesAgain(host, frame, answer);
+      host.show(frame);
       return answer;
   }
+};
+
+/** The instruction has not had its effect: the request stands in the page again. */
+const comesAgain = (host: GhcbHost, frame: GhcbFrame, answer: Answer): Answer => {
+  frame.takeBack();
+  return host.later(frame, answer);
 };
 
 const cpuid: EventHandler = (parts, frame) => {

@@ -56,7 +56,21 @@ export class GhcbHost {
     const { machine } = this.snp;
     const key = watchKey(machine.memory.watches.heldBy ?? '');
     machine.hold(key);
-    return frame.plane.context.vp.replies.wait({ kind: 'key', key }, 'held');
+    this.again(frame);
+    return frame.plane.context.vp.replies.wait({ kind: 'key', key }, 'advanced');
+  }
+
+  /** An answer of another interface that holds the instruction: the same request comes again after it. @returns borrowed. */
+  later(frame: GhcbFrame, answer: Answer): Answer {
+    const { replies } = frame.plane.context.vp;
+    this.again(frame);
+    if (answer.kind === 'wait') return replies.wait(answer.condition, 'advanced');
+    return answer.kind === 'switch' ? replies.switchTo(answer.plane, answer.reason, answer.leave, 'advanced') : replies.resume();
+  }
+
+  /** The instruction is done already: the same request comes again as what its VMPL does next. */
+  again(frame: GhcbFrame): void {
+    frame.plane.context.completion = { owner: OWNER, kind: 'ghcb.again', data: {}, reply: {} };
   }
 
   /** Ends a request that is not valid before anything was done: the results alone are shown. */

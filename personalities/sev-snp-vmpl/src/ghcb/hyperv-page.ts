@@ -30,6 +30,7 @@ export class HypervPage {
     const outputGpa = Math.min(GPA_LIMIT, view.getUint32(at.outputGpa + 4, true) * TWO_32 + view.getUint32(at.outputGpa, true));
     const answer = this.calls.call(context, view.getUint32(at.control, true), view.getUint32(at.control + 4, true), data.subarray(0, at.outputGpa), outputGpa, frame.subject);
     if (answer.kind === 'resume' || (answer.kind === 'exit' && answer.completion === null)) this.#show(frame);
+    if (answer.kind === 'retry' || ((answer.kind === 'wait' || answer.kind === 'switch') && answer.rip === 'held')) return this.host.later(frame, answer);
     if (answer.kind !== 'exit' || answer.completion === null) return answer;
     const { owner, kind, data: inner } = answer.completion;
     return context.vp.replies.exit(answer.payload, this.host.completion('page', { frame: frame.save(), inner: { owner, kind, data: inner }, outputGpa }));

@@ -76,7 +76,7 @@ export class OnBehalf {
     if (inner.owner === 'arch') arch.complete(context, inner);
     else machine.personality(inner.owner).complete?.(context, inner);
     this.#takeBack(frame, context);
-    // The instruction is VMGEXIT, and the protocol retires it.
+    // The instruction is VMGEXIT, which was retired when it exited.
     u32[rip] = ripLo;
     u32[rip + 1] = ripHi;
     if (u32[word + exception.state] === 0) return;
