@@ -70,11 +70,12 @@ const flat = <T extends object>(rows: readonly { readonly what: T; readonly coun
  * @throws {HostError} as `createVm` and `Vm.run`.
  */
 export async function runGuest(config: GuestConfig, host: VmHost, args: RunArguments): Promise<Outcome> {
-  const vm = await createVm(config, { ...host, plugins: { ...bundled, ...host.plugins }, ...(args.trace === undefined ? {} : { trace: args.trace }), check: args.check ?? false });
+  const snapshot = args.restore === undefined ? null : readSnapshot(args.restore);
+  const vm = await createVm(config, { ...host, ...(snapshot?.inputs === undefined ? {} : { inputs: snapshot.inputs }), plugins: { ...bundled, ...host.plugins }, ...(args.trace === undefined ? {} : { trace: args.trace }), check: args.check ?? false });
   const signals = stopSignals();
   const progress = progressLine();
   try {
-    if (args.restore !== undefined) vm.restore(readSnapshot(args.restore));
+    if (snapshot !== null) vm.restore(snapshot);
     const counts = new RunCounts(vm.machine, args.keepSwitches ?? 0);
     const result = await vm.run({ signal: signals.signal, onProgress: progress.show, ...(args.maxSlices === undefined ? {} : { maxSlices: args.maxSlices }) });
     progress.clear();

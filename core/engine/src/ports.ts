@@ -191,6 +191,14 @@ export interface PersonalityPlugin {
   readonly rule?: string;
   /** Names of services of the host that a machine with these options may ask, by exits of kind `service`. */
   readonly services?: (options: PlainRecord) => readonly string[];
+  /**
+   * Options that the host makes up where the configuration leaves them open, such as secrets. They count as if the configuration had given them: traces and the hash of the
+   * configuration have them, so that a replay gets the same.
+   * @param options - checked, with defaults.
+   * @param random - gives so many bytes that nobody can foresee.
+   * @returns plain data that fits the schema; empty when nothing is open.
+   */
+  readonly hostInputs?: (options: PlainRecord, random: (bytes: number) => Uint8Array) => PlainRecord;
   /** What of its interface is served, for the support matrix: rows in the order of the specification. */
   readonly support: readonly SupportRow[];
   /**

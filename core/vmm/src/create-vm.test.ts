@@ -126,6 +126,54 @@ describe('personalities', () => {
   });
 });
 
+describe('what the host makes up', () => {
+  const schema = { type: 'object', properties: { secret: { type: 'string', default: '' } } };
+  // Answers CPUID by its secret: what a guest sees of it.
+  const secretive = answering('a', 0, { options: schema, hostInputs: ({ secret }, random) => (secret === '' ? { secret: Buffer.from(random(4)).toString('hex') } : {}) });
+  const host = { plugins: { a: secretive } };
+  const config = { ...runOne, personalities: ['a'] };
+  const scripts = [one({ op: 'work' })];
+  const secretOf = (vm: Awaited<ReturnType<typeof createVm>>): unknown => (vm.personalities[0]!.options as { readonly secret: string }).secret;
+
+  it('is new for each machine and counts as configured', async () => {
+    const [a, b] = [await createVm(config, { ...host, scripts }), await createVm(config, { ...host, scripts })];
+    expect(secretOf(a)).toMatch(/^[0-9a-f]{8}$/);
+    expect(secretOf(a)).not.toBe(secretOf(b));
+    expect(a.configHash).not.toBe(b.configHash);
+  });
+  it('is nothing where the configuration says it', async () => {
+    const vm = await createVm({ ...config, personalities: [{ use: 'a', options: { secret: 'mine' } }] }, { ...host, scripts });
+    expect(secretOf(vm)).toBe('mine');
+    expect(vm.snapshot().inputs).toBeUndefined();
+  });
+  it('is in the trace, so that a replay and another run have it', async () => {
+    const lines: string[] = [];
+    const vm = await createVm(config, { ...host, scripts, trace: (line) => lines.push(line) });
+    await vm.run();
+    vm.close();
+    const trace = parseTrace(lines);
+    expect(trace.header.personalities[0]!.options).toEqual({ secret: secretOf(vm) });
+    expect(trace.header.configHash).toBe(vm.configHash);
+    expect((await replayTrace(trace, host)).divergences).toEqual([]);
+    expect((await rerunTrace(trace, { ...host, scripts })).rows).toEqual([]);
+  });
+  it('is in a snapshot, for the machine that takes it up', async () => {
+    const vm = await createVm(config, { ...host, scripts });
+    const snapshot = decodeSnapshot(encodeSnapshot(vm.snapshot()));
+    expect(snapshot.inputs).toEqual({ a: { secret: secretOf(vm) } });
+    expect(() => vm.restore(snapshot)).not.toThrow();
+    const other = await createVm(config, { ...host, scripts });
+    expect(() => other.restore(snapshot)).toThrow(expect.objectContaining({ code: 'BadSnapshot' }));
+    const same = await createVm(config, { ...host, scripts, inputs: snapshot.inputs! });
+    same.restore(snapshot);
+    expect(same.configHash).toBe(vm.configHash);
+  });
+  it('is checked like other options', async () => {
+    const wrong = answering('a', 0, { options: schema, hostInputs: () => ({ secret: 7 }) });
+    await expect(createVm(config, { plugins: { a: wrong }, scripts })).rejects.toMatchObject({ code: 'BadConfig' });
+  });
+});
+
 describe('exits', () => {
   const reads = (results: StepResult[]): Script => ({
     id: 'one',

@@ -1,5 +1,7 @@
+import type { PlainRecord } from '@vmplanes/engine';
 import type { Script } from '@vmplanes/x86';
 import type { JsonRecord, LineSink } from '@vmplanes/trace';
+import { randomBytes } from 'node:crypto';
 import { checkConfig } from './config/check-config.ts';
 import type { GuestConfig } from './config/guest-config.ts';
 import { type GuestTypeTable, type ResolvedGuest, resolveGuest } from './config/guest-types.ts';
@@ -28,6 +30,8 @@ export interface VmHost {
   readonly traceNotes?: JsonRecord;
   /** Runs the invariants after every event; slow. */
   readonly check?: boolean;
+  /** Options that the host made up for an earlier machine, by the name of their personality: used again instead of new ones, as a snapshot of that machine needs it. */
+  readonly inputs?: Readonly<Record<string, PlainRecord>>;
   /** Services of the host by name, beside or instead of those of the program. */
   readonly services?: Readonly<Record<string, HostServiceKind>>;
 }
@@ -48,9 +52,18 @@ export async function composeGuest(config: GuestConfig, host: VmHost): Promise<C
   const directory = hostDirectory(host);
   const catalogue = new PluginCatalogue({ directory, plugins: host.plugins ?? {} });
   const guest = resolveGuest(checked, await catalogue.typesFor(checked, host.guestTypes));
-  const composed = composeMachine(guest, await choosePlugins(guest.personalities, catalogue), host.check ?? false);
+  const chosen = await choosePlugins(guest.personalities, catalogue, (plugin, options) => host.inputs?.[plugin.name] ?? plugin.hostInputs?.(options, freshBytes) ?? {});
+  const composed = composeMachine(guest, chosen, host.check ?? false);
   return { guest, composed, configHash: configHashOf(guest, composed.personalities), directory };
 }
+
+const freshBytes = (bytes: number): Uint8Array => new Uint8Array(randomBytes(bytes));
+
+/** A configuration in which the host's part of the options is written down. */
+const withInputs = (config: GuestConfig, inputs: Composed['inputs']): GuestConfig => {
+  const uses = Object.entries(inputs).map(([use, options]) => ({ use, options: options as NonNullable<Exclude<NonNullable<GuestConfig['personalities']>[number], string>['options']> }));
+  return uses.length === 0 ? config : { ...config, personalities: [...(config.personalities ?? []), ...uses] };
+};
 
 /**
  * Makes a virtual machine from a guest configuration.
@@ -66,7 +79,7 @@ export async function createVm(config: GuestConfig, host: VmHost = {}): Promise<
   try {
     const services = new HostServices(composed.services, { ...hostServices, ...host.services });
     const cpus = setScriptCpus(composed.machine, composed.arch, await bindScripts(guest, directory, host.scripts ?? []));
-    const subject = { configHash, cpuModel: guest.cpuModel, personalities: composed.personalities, guest: { config, ...host.traceNotes } };
+    const subject = { configHash, cpuModel: guest.cpuModel, personalities: composed.personalities, guest: { config: withInputs(config, composed.inputs), ...host.traceNotes } };
     const trace = host.trace === undefined ? null : new VmTrace(composed.machine, subject, host.trace);
     return new Vm(guest, composed, cpus, configHash, trace, services);
   } catch (error) {

@@ -23,6 +23,8 @@ export interface VmSnapshot {
   /** SHA-256 of the resolved guest configuration, in hexadecimal: restoring needs an equal one. */
   readonly configHash: string;
   readonly machine: Snapshot;
+  /** Options that the host made up, by the name of their personality: the machine it is restored into needs the same. */
+  readonly inputs?: Readonly<Record<string, PlainRecord>>;
   /** State of the host services that the guest has asked, by name. */
   readonly services?: PlainRecord;
 }

@@ -1,5 +1,6 @@
 import type { ChapterMakers } from './compose.ts';
 import { FeaturesChapter } from './features.ts';
+import { makeSecurityProcessor } from './psp/compose.ts';
 import { RmpChapter } from './rmp.ts';
 import { GhcbChapter } from './ghcb/chapter.ts';
 import { SvsmProvider } from './svsm/provider.ts';
@@ -14,6 +15,7 @@ export const makers: Partial<ChapterMakers> = {
   features: (snp) => new FeaturesChapter(snp),
   injection: (snp) => new InjectionChapter(snp),
   rmp: (snp) => new RmpChapter(snp),
+  requests: makeSecurityProcessor,
   ghcb: (snp) => new GhcbChapter(snp, snp.sharedCalls),
   svsm: (snp) => new SvsmProvider(snp),
   switching: (snp) => new SwitchingChapter(snp),

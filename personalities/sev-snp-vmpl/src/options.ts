@@ -1,5 +1,7 @@
-import { C_BIT, SEV_FEATURES, type SevFeatureName, SnpLevel } from '@vmplanes/abi-sev-snp';
+import { C_BIT, FirmwareStatus, SEV_FEATURES, type SevFeatureName, SnpLevel } from '@vmplanes/abi-sev-snp';
 import { HostError, type PlainRecord, type PlainState } from '@vmplanes/engine';
+import { checkPolicy } from './launch/policy.ts';
+import { PLATFORM_SEED_BYTES, type Tcb } from './psp/platform.ts';
 
 /** One option: its default, the JSON Schema of its values, and what it is for. */
 interface Setting<T> {
@@ -32,6 +34,10 @@ export type SvsmDeviation = keyof typeof svsmDeviations;
 const served = SEV_FEATURES.flatMap(({ name, isServed }) => (isServed && name !== 'SnpActive' ? [name] : []));
 const names = (initial: readonly SevFeatureName[], about: string): Setting<readonly SevFeatureName[]> => setting(initial, { type: 'array', items: { enum: served }, uniqueItems: true }, about);
 
+const hexOf = (bytes: number, about: string): Setting<string> => setting<string>('', { type: 'string', pattern: `^([0-9a-fA-F]{${2 * bytes}})?$` }, about);
+const version = (initial: number): PlainRecord => ({ type: 'integer', minimum: 0, maximum: 255, default: initial });
+const initialTcb: Tcb = { fmc: 1, bootLoader: 4, tee: 0, snp: 22, microcode: 213 };
+
 /** Every option. */
 const settings = {
   level: choice([SnpLevel.SevSnp, SnpLevel.SevEs, SnpLevel.Sev], 'How much of the guest is hidden from its host: memory, registers, or also which page is whose.'),
@@ -58,6 +64,12 @@ const settings = {
   svsmDeviations: setting<readonly SvsmDeviation[]>([], { type: 'array', items: { enum: Object.keys(svsmDeviations) }, uniqueItems: true }, 'Where the built-in SVSM does as COCONUT-SVSM does rather than as its protocols mean.'),
   svsmBusyEvery: whole(0, 0, 1_000_000, 'For tests of guests: every so many calls the built-in SVSM answers BUSY; 0: never.'),
   svsmIncompleteEvery: whole(0, 0, 511, 'For tests of guests: PVALIDATE answers INCOMPLETE after so many entries; 0: never.'),
+  platformSeed: hexOf(PLATFORM_SEED_BYTES, 'Secret that the identity and all keys of the simulated security processor follow from, 48 bytes in hexadecimal. The host makes one up for each machine that is given none.'),
+  signing: choice(['none', 'vcek', 'vlek'], 'Key that attestation reports are signed with: none, that of the simulated chip, or one that the host has loaded. Its certificates chain to a root of this machine alone.'),
+  reportVersion: choice([3, 2, 4, 5], 'Version of attestation reports.'),
+  tcb: setting<Tcb>(initialTcb, { type: 'object', properties: Object.fromEntries(Object.entries(initialTcb).map(([name, n]) => [name, version(n)])), additionalProperties: false }, 'Security versions of the simulated platform.'),
+  policy: setting<string>('0x30000', { type: 'string', pattern: '^0x[0-9a-fA-F]{1,16}$' }, 'Policy of a guest that no boot image gives one.'),
+  hostData: hexOf(32, 'What the host adds to attestation reports, 32 bytes in hexadecimal; zeroes when empty.'),
   intercepts: setting<readonly OptionalIntercept[]>([], { type: 'array', items: { enum: ['rdtsc', 'rdtscp', 'pause'] }, uniqueItems: true }, 'Instructions that the host intercepts although it need not.'),
 };
 
@@ -83,6 +95,7 @@ export const optionsOf = (given: PlainRecord): SnpOptions => {
   const refuse = (why: string): never => {
     throw new HostError('BadConfig', `sev-snp-vmpl: ${why}`);
   };
+  if (checkPolicy(BigInt(options.policy)) !== FirmwareStatus.Success) refuse(`the firmware does not accept the policy ${options.policy} (bit 17 is always set)`);
   if (options.svsm !== 'none' && options.level !== 'sev-snp') refuse(`svsm '${options.svsm}' needs the level sev-snp, not ${options.level}`);
   for (const name of ['svsmBase', 'svsmSize', 'callingArea', 'firmwareBase', 'firmwareSize', 'secretsPage'] as const) if (Number(options[name]) % 4096 !== 0) refuse(`${name} ${options[name]} is not a multiple of 4096`);
   if (options.svsm === 'builtin') {

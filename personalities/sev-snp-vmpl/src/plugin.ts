@@ -1,7 +1,9 @@
+import { hexBytes } from '@vmplanes/binary';
 import { Arch, HostError, Machine, PERSONALITY_API, type PersonalityPlugin, type PlainRecord, type PlaneMeaning, SharedCalls } from '@vmplanes/engine';
 import { X86Arch } from '@vmplanes/x86';
 import { makers } from './chapters.ts';
 import { optionsOf, optionsSchema } from './options.ts';
+import { PLATFORM_SEED_BYTES } from './psp/platform.ts';
 import { SevSnpVmpl } from './sev-snp-vmpl.ts';
 import { support } from './support.ts';
 import { TPM_SERVICE } from './svsm/vtpm.ts';
@@ -26,6 +28,8 @@ export const personality: PersonalityPlugin = {
   rule: 'deliverable',
   services: (options) => (optionsOf(options).svsm === 'builtin' && optionsOf(options).vtpm ? [TPM_SERVICE] : []),
   support,
+  // A guest's secrets are its own: nobody else's machine has them.
+  hostInputs: ({ platformSeed }, random) => (platformSeed === '' ? { platformSeed: hexBytes(random(PLATFORM_SEED_BYTES)) } : {}),
   install(scope, options): SevSnpVmpl {
     const machine = scope.resolve(Machine.token);
     const arch = scope.resolve(Arch);

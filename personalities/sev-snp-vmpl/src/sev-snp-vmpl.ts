@@ -5,8 +5,10 @@ import { makers } from './chapters.ts';
 import { type ChapterMakers, composeChapters } from './compose.ts';
 import { contributeIntercepted, INTERCEPTED } from './intercepted-instructions.ts';
 import { Interception } from './interception.ts';
+import { LaunchDirectives } from './launch/directives.ts';
 import type { SnpOptions } from './options.ts';
 import type { Chapter, SnpChapters, SnpContext, SnpPlane } from './ports.ts';
+import { SecurityProcessor } from './psp/security-processor.ts';
 
 const every = (exit: string, to = 0xffff_ffff): Claim => ({ exit, from: 0, to });
 const LAST_GPA = 2 ** 52 - 1;
@@ -40,6 +42,8 @@ export class SevSnpVmpl implements Personality, ContextPort, SnpContext {
   readonly claims: readonly Claim[];
   readonly chapters: SnpChapters;
   readonly interception: Interception;
+  /** Absent where no firmware of ours launches guests: below SEV-SNP, and in tests of single chapters. */
+  readonly launch?: LaunchDirectives;
   readonly #stateful: readonly Chapter[];
   // Chapters by what they want to be told: called on every turn, so no test of each one there.
   readonly #turning: readonly Required<Pick<Chapter, 'turn'>>[];
@@ -61,6 +65,7 @@ export class SevSnpVmpl implements Personality, ContextPort, SnpContext {
     this.#stateful = stateful;
     this.interception = new Interception(this);
     contributeIntercepted(this);
+    if (this.level === SnpLevel.SevSnp && chapters.requests instanceof SecurityProcessor) this.launch = new LaunchDirectives(this, chapters.requests);
     this.claims = this.level === SnpLevel.Sev ? openClaims : encryptedClaims;
     this.#turning = stateful.filter((c) => c.turn !== undefined) as Required<Chapter>[];
     this.#admitting = stateful.filter((c) => c.entering !== undefined) as Required<Chapter>[];

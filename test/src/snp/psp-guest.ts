@@ -6,7 +6,7 @@ import { createCipheriv, createDecipheriv, createHash } from 'node:crypto';
 export const SEED = new Uint8Array(createHash('sha384').update('platform of the tests').digest());
 
 export const PLATFORM: PlatformConfig = { seed: SEED, signing: 'vcek', tcb: { fmc: 0, bootLoader: 3, tee: 1, snp: 8, microcode: 115 }, family: 0x19, model: 0x11, stepping: 1 };
-export const SETTINGS: FirmwareSettings = { reportVersion: 3, platformInfo: 1n, mitVector: 0n };
+export const SETTINGS: FirmwareSettings = { reportVersion: 3, platformInfo: 1n, mitVector: 0n, policy: 0x30000n, hostData: new Uint8Array(32) };
 
 /** A CPU model of three leaves: features 0x00ff in every register, two leaves. */
 export const CPUID: CpuidModel = (leaf, _subleaf, out) => {

@@ -11,6 +11,10 @@ export interface ChosenPlugin {
   readonly options: PlainRecord;
 }
 
+/** Gives the options of a personality that the host makes up. */
+export type HostInputs = (plugin: PersonalityPlugin, options: PlainRecord) => PlainRecord;
+const noInputs: HostInputs = () => ({});
+
 /** What the personalities of a guest say together. */
 export interface ChosenPlugins {
   /** In order of installation. */
@@ -21,6 +25,8 @@ export interface ChosenPlugins {
   readonly rule: string | null;
   /** Services of the host that the machine may ask. */
   readonly services: readonly string[];
+  /** Options that the host made up, by the name of their personality. */
+  readonly inputs: Readonly<Record<string, PlainRecord>>;
 }
 
 const refuse = (problem: string, fix: string, details: Readonly<Record<string, unknown>> = {}): never => {
@@ -49,9 +55,10 @@ function checkTogether(plugins: readonly ChosenPlugin[]): void {
 /**
  * Loads the personalities of a guest and checks them, each alone and all together. Installs nothing.
  * @param from - where they are looked for, or those that are loaded already.
+ * @param inputs - the host's part of the options; none by default.
  * @throws {HostError} UnknownPersonality, BadFile, BadPlugin, ApiVersion, BadConfig: each with the fix.
  */
-export async function choosePlugins(uses: readonly PersonalityUse[], from: ModuleOrigin | PluginCatalogue): Promise<ChosenPlugins> {
+export async function choosePlugins(uses: readonly PersonalityUse[], from: ModuleOrigin | PluginCatalogue, inputs: HostInputs = noInputs): Promise<ChosenPlugins> {
   const catalogue = from instanceof PluginCatalogue ? from : new PluginCatalogue(from);
   // Naming one again, by whichever of its names, adds options to it.
   const given = new Map<PersonalityPlugin, PersonalityUse['options']>();
@@ -60,7 +67,14 @@ export async function choosePlugins(uses: readonly PersonalityUse[], from: Modul
     const { plugin } = await catalogue.load(use);
     given.set(plugin, { ...given.get(plugin), ...options });
   }
-  const plugins = [...given].map(([plugin, options]) => ({ plugin, options: checkOptions(plugin, options) }));
+  const made: Record<string, PlainRecord> = {};
+  const plugins = [...given].map(([plugin, options]): ChosenPlugin => {
+    const checked = checkOptions(plugin, options);
+    const more = inputs(plugin, checked);
+    if (Object.keys(more).length === 0) return { plugin, options: checked };
+    made[plugin.name] = more;
+    return { plugin, options: checkOptions(plugin, { ...options, ...more }) };
+  });
   checkTogether(plugins);
   const chief = plugins.find((p) => p.plugin.meaning);
   return {
@@ -69,5 +83,6 @@ export async function choosePlugins(uses: readonly PersonalityUse[], from: Modul
     policy: chief?.plugin.policy ?? null,
     rule: chief?.plugin.rule ?? null,
     services: [...new Set(plugins.flatMap(({ plugin, options }) => plugin.services?.(options) ?? []))],
+    inputs: made,
   };
 }

@@ -18,13 +18,19 @@ const pluginSchema = z.strictObject({
   policy: z.string().optional(),
   rule: z.string().optional(),
   services: z.unknown().optional(),
+  hostInputs: z.unknown().optional(),
   support: z.array(supportRow),
   install: z.unknown(),
 });
 
-/** True once every property has been checked; the schema does not see functions. */
-const isPlugin = (plugin: Readonly<Record<string, unknown>>): plugin is Readonly<Record<string, unknown>> & PersonalityPlugin =>
-  typeof plugin['install'] === 'function' && ['meaning', 'services'].every((name) => plugin[name] === undefined || typeof plugin[name] === 'function');
+/** Properties that are functions, with `install` the only one that must be there; the schema does not see them. */
+const FUNCTIONS = ['install', 'meaning', 'services', 'hostInputs'] as const;
+/** The first property that should be a function and is not. */
+const notFunction = (plugin: Readonly<Record<string, unknown>>): string | undefined =>
+  FUNCTIONS.find((name) => (name === 'install' || plugin[name] !== undefined) && typeof plugin[name] !== 'function');
+
+/** True once every property has been checked. */
+const isPlugin = (plugin: Readonly<Record<string, unknown>>): plugin is Readonly<Record<string, unknown>> & PersonalityPlugin => notFunction(plugin) === undefined;
 
 /** A personality module after the check. */
 export interface LoadedPlugin {
@@ -59,7 +65,7 @@ export function checkPluginModule(module: unknown, source: string): LoadedPlugin
     if (error instanceof HostError) throw new HostError('BadPlugin', error.message, error.details);
     throw error;
   }
-  if (!isPlugin(plugin)) return bad(source, `${['install', 'meaning', 'services'].find((name) => (name === 'install' || plugin[name] !== undefined) && typeof plugin[name] !== 'function')} is not a function`, 'see PersonalityPlugin');
+  if (!isPlugin(plugin)) return bad(source, `${notFunction(plugin)} is not a function`, 'see PersonalityPlugin');
   const types = (module as Readonly<Record<string, unknown>>)['guestTypes'] ?? {};
   if (!isObject(types)) return bad(source, 'guestTypes is not a record', 'export const guestTypes = { name: { summary, ...deltas } }');
   const guestTypes = Object.fromEntries(Object.entries(types).map(([name, type]) => [name, checkGuestType(type, `${source}, guest type '${name}'`)]));

@@ -23,6 +23,8 @@ export interface Composed {
   readonly personalities: readonly { readonly name: string; readonly version: string; readonly options: object }[];
   /** Services of the host that it may ask. */
   readonly services: readonly string[];
+  /** Options that the host made up, by the name of their personality. */
+  readonly inputs: ChosenPlugins['inputs'];
   dispose(): void;
 }
 
@@ -115,6 +117,7 @@ export function composeMachine(guest: ResolvedGuest, chosen: ChosenPlugins, chec
     arch,
     personalities: chosen.plugins.map(({ plugin: { name, version }, options }) => ({ name, version, options })),
     services: chosen.services,
+    inputs: chosen.inputs,
     dispose: () => disposeScope(scope),
   };
 }

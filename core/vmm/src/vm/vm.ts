@@ -230,12 +230,13 @@ export class Vm {
   /** The whole machine as data, between runs, with the state of the services it asks. @throws {HostError} BadSnapshot when a service does not give its state. */
   snapshot(): VmSnapshot {
     const services = this.#services.save();
-    return { configHash: this.configHash, machine: this.machine.snapshot(), ...(services === null ? {} : { services }) };
+    const { inputs } = this.#composed;
+    return { configHash: this.configHash, machine: this.machine.snapshot(), ...(Object.keys(inputs).length === 0 ? {} : { inputs }), ...(services === null ? {} : { services }) };
   }
 
   /** Makes this machine equal to a saved one of an equal configuration. @throws {HostError} BadSnapshot before anything changed. */
   restore(snapshot: VmSnapshot): void {
-    if (snapshot.configHash !== this.configHash) throw new HostError('BadSnapshot', 'the snapshot is of a guest with another configuration (start the same guest configuration)', { fix: 'start the same guest configuration' });
+    if (snapshot.configHash !== this.configHash) throw new HostError('BadSnapshot', 'the snapshot is of a guest with another configuration (start the same guest configuration)', { fix: 'start the same guest configuration, with the inputs of the snapshot' });
     if (this.#trace !== null && this.machine.scheduler.slices > 0) throw new HostError('BadState', 'a recorded run cannot go on from a snapshot (record another trace)');
     this.machine.restore(snapshot.machine);
     this.#services.restore(snapshot.services ?? null);

@@ -12,6 +12,10 @@ export interface FirmwareSettings {
   readonly platformInfo: bigint;
   /** Mitigations, in reports of version 5. */
   readonly mitVector: bigint;
+  /** Policy of a guest that is started without a launch. */
+  readonly policy: bigint;
+  /** 32 bytes of the host in reports. */
+  readonly hostData: Uint8Array;
 }
 
 /** What answering a request may look at. */

@@ -52,6 +52,17 @@ export class SecurityProcessor implements GuestRequests, FirmwareView {
     return FirmwareStatus.Success;
   }
 
+  /** A guest without a boot image runs as after a launch of nothing. @returns null, or why it must not run. */
+  entering(): string | null {
+    const { guest, settings } = this;
+    if (guest.state === GuestState.Running) return null;
+    if (guest.state === GuestState.Launching) return 'launch-not-finished';
+    guest.policy = settings.policy;
+    guest.hostData = settings.hostData.slice();
+    guest.state = GuestState.Running;
+    return null;
+  }
+
   save(): PlainState {
     return saveGuestContext(this.guest);
   }
