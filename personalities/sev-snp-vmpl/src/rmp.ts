@@ -106,7 +106,7 @@ export class RmpChapter implements Rmp {
 
   /** A 2 MiB entry that a range ends within falls into its parts. */
   #smashEdge(gpn: number): void {
-    if (gpn % PAGES_PER_2M !== 0 && (this.#table.bits(gpn) & Large) !== 0) this.smash(gpn - (gpn % PAGES_PER_2M));
+    if (gpn % PAGES_PER_2M !== 0 && (this.#table.bits(gpn) & Large) !== 0) this.#table.change(gpn - (gpn % PAGES_PER_2M), PAGES_PER_2M, Large, 0);
   }
 
   update(gpn: number, operand: Uint8Array): number {

@@ -65,7 +65,8 @@ export class Rig {
   readonly inUse = new Set<number>();
   readonly #planes = new Map<PlaneContext, SnpPlane>();
 
-  constructor({ vps = 1, planes = 4, ...options }: RigOptions = {}) {
+  constructor(readonly config: RigOptions = {}) {
+    const { vps = 1, planes = 4, ...options } = config;
     this.arch = new X86Arch({ cpuModel: 'epyc-like' });
     const all: SnpOptions = { ...defaultOptions, ...options };
     this.machine = installEngine(createScope(), {
@@ -85,6 +86,15 @@ export class Rig {
     this.#buildTables();
     for (const context of this.contexts) this.#start(context);
     this.machine.checks = new InvariantChecks(this.machine);
+  }
+
+  /** A machine with this one's state. */
+  copy(): Rig {
+    const other = new Rig(this.config);
+    const snapshot = structuredClone(this.machine.snapshot());
+    // The next step brings its own program.
+    other.machine.restore({ ...snapshot, vps: snapshot.vps.map((vp) => ({ ...vp, cpu: null })) });
+    return other;
   }
 
   get rmp(): Rmp {
@@ -225,8 +235,8 @@ export class Rig {
   write(gpn: number, { vmpl = 0, view = View.Private as bigint, value = 0x77n, vp = 0 } = {}): Done {
     return this.step(vmpl, { op: 'write', gva: view + BigInt(gpn * PAGE_SIZE), size: 8, value }, vp);
   }
-  execute(gpn: number, { vmpl = 0, view = View.Private as bigint, user = false } = {}): Done {
-    return this.step(vmpl, { op: 'execute', gva: view + BigInt(gpn * PAGE_SIZE), user });
+  execute(gpn: number, { vmpl = 0, view = View.Private as bigint, user = false, vp = 0 } = {}): Done {
+    return this.step(vmpl, { op: 'execute', gva: view + BigInt(gpn * PAGE_SIZE), user }, vp);
   }
 
   /** A private page that the guest has validated, with permissions for VMPL 1 to 3. */
