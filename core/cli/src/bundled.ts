@@ -4,4 +4,5 @@ import type { PluginTable } from '@vmplanes/vmm';
 export const bundled: PluginTable = {
   'hyperv-vtl': () => import('@vmplanes/personality-hyperv-vtl'),
   'kvm-pv': () => import('@vmplanes/personality-kvm-pv'),
+  'sev-snp-vmpl': () => import('@vmplanes/personality-sev-snp-vmpl'),
 };

@@ -1,9 +1,12 @@
 import { LAYOUTS as hypervLayouts } from '@vmplanes/abi-hyperv';
 import * as abi from '@vmplanes/abi-kvm-planes';
+import * as abiSnp from '@vmplanes/abi-sev-snp';
+import * as abiSvsm from '@vmplanes/abi-svsm';
 import { type Described, referencePage } from '@vmplanes/binary';
 import { HostErrorCode, type PersonalityPlugin } from '@vmplanes/engine';
 import { personality as hypervVtl } from '@vmplanes/personality-hyperv-vtl';
 import { layouts as kvmPvLayouts, personality as kvmPv } from '@vmplanes/personality-kvm-pv';
+import { personality as sevSnpVmpl } from '@vmplanes/personality-sev-snp-vmpl';
 import { formatReference } from '@vmplanes/trace';
 import { guestTypes, jsonSchemas, PluginCatalogue, SnapshotHeader } from '@vmplanes/vmm';
 import type { Command } from 'commander';
@@ -26,6 +29,8 @@ function commonLayouts(): readonly Described[] {
   const all = [...new Set(Object.values<unknown>(abi).filter(isDescribed))];
   return all.filter(({ name }) => all.filter((l) => l.name === name).length === 1);
 }
+
+const describedIn = (...modules: readonly object[]): readonly Described[] => [...new Set(modules.flatMap((m) => Object.values<unknown>({ ...m }).filter(isDescribed)))];
 
 const exitCodesPage = (): string =>
   page(
@@ -102,6 +107,7 @@ export async function pages(program: Command): Promise<readonly Page[]> {
     { file: 'kvm-planes-diff.md', text: abiDiffPage() },
     { file: 'personality-hyperv-vtl.md', text: supportPage(hypervVtl, hypervLayouts) },
     { file: 'personality-kvm-pv.md', text: supportPage(kvmPv, kvmPvLayouts) },
+    { file: 'personality-sev-snp-vmpl.md', text: supportPage(sevSnpVmpl, describedIn(abiSnp, abiSvsm)) },
     { file: 'snapshot-file.md', text: snapshotPage() },
     { file: 'trace-format.md', text: tracePage() },
     ...Object.entries(jsonSchemas()).map(([name, schema]) => ({ file: `${name}.schema.json`, text: `${jsonText(schema)}\n` })),
