@@ -42,6 +42,7 @@ const initialTcb: Tcb = { fmc: 1, bootLoader: 4, tee: 0, snp: 22, microcode: 213
 const settings = {
   level: choice([SnpLevel.SevSnp, SnpLevel.SevEs, SnpLevel.Sev], 'How much of the guest is hidden from its host: memory, registers, or also which page is whose.'),
   svsm: choice(['none', 'guest', 'builtin'], 'Who is at VMPL0 under a guest of lower privilege: nobody, an image of its own, or the SVSM of this personality.'),
+  start: choice(['image', 'reset'], 'What the processors begin with: VMSAs that an image brings, or such as a reset would leave.'),
   features: names([], 'SEV_FEATURES that the VMSAs made at launch carry, beside that of the level.'),
   allowed: names(served, 'SEV_FEATURES that a VMSA may carry; others make its entry fail.'),
   cBit: whole(C_BIT, 32, 51, 'Bit of a page-table entry that makes its page private.'),

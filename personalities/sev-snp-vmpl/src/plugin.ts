@@ -43,8 +43,8 @@ const guest = (summary: string, planes: number, options: PlainRecord): PlainReco
 /** Guest types of this package. */
 export const guestTypes: Readonly<Record<string, PlainRecord>> = {
   sev: guest('A guest whose memory is hidden from its host.', 1, { level: 'sev' }),
-  'sev-es': guest('A guest whose memory and registers are hidden from its host.', 1, { level: 'sev-es' }),
-  'sev-snp': guest('A SEV-SNP guest at VMPL0.', 4, { level: 'sev-snp' }),
-  'sev-snp-svsm': guest('A SEV-SNP guest below an SVSM image of its own at VMPL0.', 4, { level: 'sev-snp', svsm: 'guest', features: ['RestrictedInjection', 'DebugSwap'] }),
+  'sev-es': guest('A guest whose memory and registers are hidden from its host.', 1, { level: 'sev-es', start: 'reset' }),
+  'sev-snp': guest('A SEV-SNP guest at VMPL0.', 4, { level: 'sev-snp', start: 'reset' }),
+  'sev-snp-svsm': guest('A SEV-SNP guest below an SVSM image of its own at VMPL0.', 4, { level: 'sev-snp', svsm: 'guest', start: 'reset', features: ['RestrictedInjection', 'DebugSwap'] }),
   'sev-snp-builtin-svsm': { ...guest('A SEV-SNP guest at VMPL2, below the SVSM of this program.', 4, { level: 'sev-snp', svsm: 'builtin' }), memory: '160MiB' },
 };

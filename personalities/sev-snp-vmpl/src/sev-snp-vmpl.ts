@@ -7,6 +7,7 @@ import { contributeIntercepted, INTERCEPTED } from './intercepted-instructions.t
 import { Interception } from './interception.ts';
 import { LaunchDirectives } from './launch/directives.ts';
 import type { SnpOptions } from './options.ts';
+import { startAsAfterReset } from './reset-start.ts';
 import type { Chapter, SnpChapters, SnpContext, SnpPlane } from './ports.ts';
 import { SecurityProcessor } from './psp/security-processor.ts';
 
@@ -117,6 +118,7 @@ export class SevSnpVmpl implements Personality, ContextPort, SnpContext {
 
   contextCreated(context: PlaneContext): void {
     for (const chapter of this.#stateful) chapter.planeCreated?.(context);
+    startAsAfterReset(this, context);
   }
   contextReset(context: PlaneContext, kind: string): void {
     for (const chapter of this.#stateful) chapter.planeReset?.(context, kind);
