@@ -2,6 +2,7 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { Job, Report, Step } from './execute.ts';
+import type { Coverage } from './harness.ts';
 import { type Mutation, withoutMarks } from './instrument.ts';
 import { measured, Odds, type TestFile } from './test-file.ts';
 import type { Executor } from './pool.ts';
@@ -53,6 +54,9 @@ const ROUNDS = [3, 200_000] as const;
 const TIME = [10, 5_000] as const;
 /** Cases that a property test draws at most: what a change breaks shows in the first of them, or hardly ever. */
 const CASES = 40;
+/** Processor time of a long test file, ms. */
+const LONG = 1_000;
+const inTests = (coverage: Coverage): number => coverage.tests.filter((test) => test !== undefined).reduce((sum, test) => sum + test.milliseconds, 0);
 /** Time for an unchanged test file, ms. */
 const UNCHANGED = 300_000;
 
@@ -155,7 +159,8 @@ class Campaign {
       const coverage = (await alone(this.#write(`${file}.marked.js`, marked), 1, true))?.coverage;
       if (!coverage || ![coverage.always, ...coverage.tests.map((test) => test.reached)].some((sites) => sites.some(isWanted))) return undefined;
       const script = this.#write(`${file}.js`, withoutMarks(marked));
-      const last = (await alone(script, 2, false))?.runs.at(-1);
+      // The second run is warm, as later ones are; where a run is long that makes no difference.
+      const last = (await alone(script, inTests(coverage) > LONG ? 1 : 2, false))?.runs.at(-1);
       return last && measured(file, script, cases, last, coverage);
     } catch (error) {
       this.#leave(file, String(error).slice(0, 300));
