@@ -2,7 +2,7 @@ import { Ghcb, GHCB_MSR_CODE, type GhcbField, GhcbMsr, ghcbFields, ghcbValidBit,
 import { createScope } from '@vmplanes/di';
 import { type Answer, type Claim, type Completion, type Cpu, type CpuExit, installEngine, InvariantChecks, type Machine, type MachineOptions, Outcome, PAGE_SIZE, type Personality, type PlainRecord, type PlainState, type PlaneContext, PlaneId, type SharedCalls, Side, type Subject, subject, SubjectKind, type Vp } from '@vmplanes/engine';
 import { type ApCreation, chapterMakers, defaultOptions, GhcbChapter, type GuestRequests, type Injection, type Rmp, SevSnpVmpl, type SnpContext, type SnpOptions, type SnpPlane, type Switching, type Vmsas } from '@vmplanes/personality-sev-snp-vmpl';
-import { CallKind, readRegister, type RegisterName, writeRegister, X86Arch, type X86Config, X86ExitRecords } from '@vmplanes/x86';
+import { CallKind, readRegister, type RegisterName, ScriptCpu, type TableScript, writeRegister, X86Arch, type X86Config, X86ExitRecords } from '@vmplanes/x86';
 
 // A machine whose guests do nothing but VMGEXIT, with the real GHCB and small stand-ins of the chapters beside it: what a request
 // makes of them is written down.
@@ -28,6 +28,10 @@ export interface GhcbRigConfig {
   /** Installed before, so that its exits are taken over. */
   readonly beside?: { readonly name: string; readonly claims: readonly Claim[]; handle(context: PlaneContext, exit: CpuExit): Answer | null; complete?(context: PlaneContext, completion: Completion): Answer | null };
   readonly sharedCalls?: SharedCalls;
+  /** Programs instead of VMGEXIT without end. */
+  readonly script?: (vp: number, plane: number) => TableScript;
+  /** A seeded defect: the security processor reads the request from guest memory again. */
+  readonly readsRequestAgain?: boolean;
 }
 
 /** Fields of a request; what is named is marked valid. */
@@ -151,7 +155,8 @@ export class GhcbRig {
           stateName: 'requests',
           keys: [],
           message: (request: Uint8Array, response: Uint8Array) => {
-            log.lines.push(`message ${request[MessageHeader.at.type]}`);
+            const type = config.readsRequestAgain === true ? this.read(DATA + MessageHeader.at.type, 1)[0] : request[MessageHeader.at.type];
+            log.lines.push(`message ${type}`);
             response[0] = 0xa5;
             response[PAGE_SIZE - 1] = 0x5a;
             return log.firmwareError;
@@ -171,8 +176,10 @@ export class GhcbRig {
     for (let v = 0; v < vps; v++) {
       const vp = machine.createVp();
       for (let p = 1; p < planes; p++) machine.createPlane(vp, PlaneId(p));
-      machine.setCpu(vp, new ExitingCpu());
+      const { script } = config;
+      machine.setCpu(vp, script ? new ScriptCpu(machine, this.arch, Object.fromEntries(Array.from({ length: planes }, (_, p) => [p, { script: script(v, p) }]))) : new ExitingCpu());
       vp.plane(0).activity = 0;
+      this.arch.apicOf(vp.plane(0)).latches.setWaitingForSipi(false);
       for (let p = 0; p < planes; p++) if (isSnp) this.plane(vp.plane(p)).registeredGhcb = ghcbOf(v, p);
     }
     machine.checks = new InvariantChecks(machine);
