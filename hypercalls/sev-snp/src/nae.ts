@@ -103,7 +103,7 @@ export const NaeEvent = {
   TioOperation: row(0x8000_0021, 'SEV-TIO operation', { level: 'sev-snp', feature: 'sevTio', refused: 'draft: no trusted devices', spec: 'Linux SEV-TIO patches' }),
   HypervisorFeatures: row(0x8000_fffd, 'hypervisor features', { outputs: ['swExitInfo2'] }),
   Termination: row(0x8000_fffe, 'termination', { info1: 'NaeTermination', info2: 'data of the guest', note: 'the guest stops' }),
-  UnsupportedEvent: row(0x8000_ffff, 'unsupported event', { info1: 'exit code', info2: 'exit information', since: 1, note: 'told to the VMM, then success' }),
+  UnsupportedEvent: row(0x8000_ffff, 'unsupported event', { info1: 'exit code', info2: 'exit information', since: 1, note: 'noted in the trace, then success' }),
 } as const satisfies Readonly<Record<string, NaeRow>>;
 export type NaeEventName = keyof typeof NaeEvent;
 /** The same as a list, in the order of the codes. */

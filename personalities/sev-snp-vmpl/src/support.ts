@@ -1,6 +1,7 @@
 import { EXIT_CODES, SEV_FEATURES, SEV_INSTRUCTIONS, SEV_MSRS } from '@vmplanes/abi-sev-snp';
 import { hex } from '@vmplanes/binary';
 import type { SupportRow } from '@vmplanes/engine';
+import { ghcbSupport } from './ghcb/support.ts';
 
 const row = (kind: string, name: string, code: string, spec: string, isServed: boolean, note?: string): SupportRow => ({ kind, name, code, spec, support: isServed ? 'yes' : 'no', ...(note === undefined ? {} : { note }) });
 
@@ -21,4 +22,5 @@ export const support: readonly SupportRow[] = [
   ...SEV_FEATURES.map(({ name, bit, isServed, about }) => row('feature', name, `bit ${bit}`, 'APM vol. 2, Table B-4', isServed, about)),
   ...SEV_MSRS.map(({ name, index, spec, about }) => row('msr', name, hex(index), spec, true, about)),
   ...EXIT_CODES.map(({ name, code, exits }) => row('exit', name, hex(code), 'APM vol. 2, Appendix C', !neverExits.has(name), neverExits.get(name) ?? { nae: '#VC', ae: 'exits at once', both: '#VC for MMIO, else exits at once' }[exits])),
+  ...ghcbSupport,
 ];
