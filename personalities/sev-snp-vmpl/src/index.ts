@@ -18,3 +18,6 @@ export { SecurityProcessor } from './psp/security-processor.ts';
 export { RmpChapter } from './rmp.ts';
 export { SevSnpVmpl } from './sev-snp-vmpl.ts';
 export { SvsmProvider } from './svsm/provider.ts';
+export { EntryRefusal, sentinelOf } from './vmsa/rules.ts';
+export type { CreatePlanePayload } from './vmsa/ap-creation.ts';
+export { SwitchReason } from './vmsa/switching.ts';

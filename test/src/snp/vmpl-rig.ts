@@ -1,7 +1,7 @@
 import { buildVmsa, linuxApVmsa, SevFeature, SnpLevel, Vmsa, type VmsaValues } from '@vmplanes/abi-sev-snp';
 import { createScope } from '@vmplanes/di';
-import { Activity, ALL_PLANES, type Answer, type Completion, type ExitPayload, HostError, installEngine, InvariantChecks, type Machine, PAGE_SIZE, type PlaneContext, PlaneId, Side, subject, SubjectKind, type Vp } from '@vmplanes/engine';
-import { chapterMakers, type ChapterMakers, defaultOptions, type Ghcb, personality, SevSnpVmpl, type SnpChapters, type SnpOptions, type SnpPlane } from '@vmplanes/personality-sev-snp-vmpl';
+import { Activity, ALL_PLANES, type ExitPayload, HostError, installEngine, InvariantChecks, type Machine, PAGE_SIZE, type PlaneContext, PlaneId, Side, subject, SubjectKind, type Vp } from '@vmplanes/engine';
+import { chapterMakers, type ChapterMakers, defaultOptions, personality, SevSnpVmpl, type SnpOptions, type SnpPlane } from '@vmplanes/personality-sev-snp-vmpl';
 import { readRegister, type RegisterName, type Script, ScriptCpu, type Step, X86Arch } from '@vmplanes/x86';
 
 /** Guest memory: 4 MiB. */
@@ -40,45 +40,6 @@ export const request = (value: bigint | number): readonly [Step, Step] => [
   { op: 'call', via: 'vmgexit' },
 ];
 
-/** What a test wants of a GHCB: Run VMPL and AP reset hold of the MSR protocol, and anything else by a function. */
-class SmallGhcb implements Ghcb {
-  readonly stateName = 'ghcb';
-  /** Answers requests other than those. */
-  other: (plane: SnpPlane) => Answer = (plane) => plane.context.vp.replies.resume();
-  readonly completions: Completion[] = [];
-  constructor(readonly chapters: () => SnpChapters) {}
-
-  exit(plane: SnpPlane): Answer {
-    const { replies } = plane.context.vp;
-    const { switching, aps } = this.chapters();
-    switch (plane.ghcbMsrLo & 0xfff) {
-      case 0x016: {
-        const vmpl = plane.ghcbMsrHi & 0xff;
-        plane.ghcbMsrLo = 0x017;
-        plane.ghcbMsrHi = 0;
-        const answer = switching.run(plane, vmpl);
-        if (answer === null) plane.ghcbMsrHi = 1;
-        return answer ?? replies.resume();
-      }
-      case 0x006:
-        plane.ghcbMsrLo = 0x007;
-        plane.ghcbMsrHi = 0;
-        return aps.hold(plane, 'msr');
-      default:
-        return this.other(plane);
-    }
-  }
-  complete(plane: SnpPlane, completion: Completion): null {
-    this.completions.push(completion);
-    if (completion.kind === 'ghcb.ap-reset-hold') plane.ghcbMsrLo = 0x1007;
-    return null;
-  }
-  save(): null {
-    return null;
-  }
-  restore(): void {}
-}
-
 const silent = (stateName: string) => ({ stateName, save: () => null, restore: () => {} });
 
 /** A machine with the real chapters of registers and pages; every VMPL runs from a save area in guest memory. */
@@ -86,7 +47,6 @@ export class VmplRig {
   readonly machine: Machine;
   readonly arch: X86Arch;
   readonly snp: SevSnpVmpl;
-  readonly ghcb: SmallGhcb;
   readonly cpus: ScriptCpu[] = [];
   readonly exits: ExitPayload[] = [];
   readonly #private = subject(SubjectKind.Host, ALL_PLANES, Side.OpenPrivate);
@@ -105,8 +65,7 @@ export class VmplRig {
       options: { maxVps: Math.max(vps, 2), maxPlanes, memoryBytes: (PAGES + 128) * PAGE_SIZE, quantum: 200 },
     });
     this.machine.setMeaning(personality.meaning!({}));
-    this.ghcb = new SmallGhcb(() => this.snp.chapters);
-    const makers: Partial<ChapterMakers> = { ...chapterMakers, ghcb: () => this.ghcb, requests: () => silent('requests') as never };
+    const makers: Partial<ChapterMakers> = { ...chapterMakers, requests: () => silent('requests') as never };
     this.snp = new SevSnpVmpl(this.machine, this.arch, all, makers);
     this.machine.addPersonality(this.snp);
     this.machine.memory.addSlot({ id: 0, gpa: 0, size: PAGES * PAGE_SIZE });
