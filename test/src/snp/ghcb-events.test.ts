@@ -42,7 +42,7 @@ describe('DR7', () => {
   it('goes back with a reset', () => {
     const rig = snp();
     rig.event(0x37, 0, 0, { rax: 0x455 });
-    rig.machine.resetPlane(rig.machine.vp(0).context, 'init');
+    rig.machine.resetPlane(rig.machine.vp(0).context, 'powerOn');
     expect([rig.msr(BigInt(ghcbOf()) | 0x012n), rig.event(0x27).rax]).toEqual([BigInt(ghcbOf()) | 0x013n, 0x400n]);
   });
 });

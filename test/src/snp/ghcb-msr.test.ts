@@ -88,7 +88,7 @@ describe('the GHCB MSR', () => {
   it('holds it again after a reset, with no page registered', () => {
     const rig = snp();
     rig.msr(BigInt(ghcbOf()) | 0x012n);
-    rig.machine.resetPlane(rig.machine.vp(0).context, 'init');
+    rig.machine.resetPlane(rig.machine.vp(0).context, 'powerOn');
     expect([rig.getMsr(), rig.plane().registeredGhcb]).toEqual([0x0002_0001_3300_0001n, -1]);
   });
   it('of one VMPL does not change that of another', () => {

@@ -87,10 +87,14 @@ export class GhcbChapter implements Ghcb {
   // -- state ---------------------------------------------------------------------------------------------------------
 
   planeCreated(context: PlaneContext): void {
-    this.planeReset(context);
+    this.planeReset(context, 'powerOn');
   }
-  /** The MSR has the reply to a request for SEV information, so that a guest knows versions and C-bit without asking. @spec GHCB 2.3.1 */
-  planeReset(context: PlaneContext): void {
+  /**
+   * The MSR has the reply to a request for SEV information, so that a guest knows versions and C-bit without asking. It goes with the VMSA: an INIT that leaves
+   * that one leaves the MSR, too, which a processor in an AP reset hold needs for its reply. @spec GHCB 2.3.1; Linux arch/x86/kvm/svm/sev.c sev_es_vcpu_reset
+   */
+  planeReset(context: PlaneContext, kind: string): void {
+    if (kind === 'init') return;
     const plane = this.host.snp.chapters.switching.planeOf(context);
     [plane.ghcbMsrLo, plane.ghcbMsrHi] = sevInformation(this);
     plane.registeredGhcb = -1;

@@ -148,6 +148,7 @@ export class ApCreationChapter implements ApCreation {
     plane.doorbell = -1;
     plane.isNmiMasked = false;
     this.#snp.chapters.vmsas.release(plane);
+    this.#snp.chapters.ghcb.planeReset?.(plane.context, 'powerOn');
   }
 
   // -- start-up messages without SNP ---------------------------------------------------------------------------------
