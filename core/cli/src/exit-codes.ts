@@ -24,6 +24,7 @@ export const exitOfError: Readonly<Record<HostErrorCode, ExitCode>> = {
   BadPlugin: 'Config',
   NoService: 'Config',
   BadFile: 'File',
+  BadImage: 'File',
   ApiVersion: 'Config',
   ExistsAlready: 'Config',
   NoSuchVp: 'Config',

@@ -9,6 +9,7 @@ export const HostErrorCode = {
   BadPlugin: 'a personality package does not export what the plug-in interface asks for',
   NoService: 'a program that the guest needs on this host is not there',
   BadFile: 'a file cannot be read or written',
+  BadImage: 'a boot image breaks the rules of its format',
   ApiVersion: 'a plug-in was made for another engine API',
   ExistsAlready: 'an object with this id exists already',
   NoSuchVp: 'no virtual processor with this index',
