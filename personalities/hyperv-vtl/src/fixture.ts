@@ -13,7 +13,7 @@ import {
   PlaneId,
   type TimerPort,
 } from '@vmplanes/engine';
-import { ApicReg, type LocalApic, readRegister, writePage, writeRegister, X86, X86Arch, type X86Exit } from '@vmplanes/x86';
+import { ApicReg, type LocalApic, readRegister, writePage, writeRegister, X86, X86Arch, type X86Config, type X86Exit } from '@vmplanes/x86';
 import { composeChapters } from './compose.ts';
 import { defaultOptions, type HvOptions } from './options.ts';
 import type { Chapter, HvChapters, HvContext } from './ports.ts';
@@ -41,8 +41,9 @@ export class Rig implements Personality, ContextPort, TimerPort, HvContext {
     readonly vps = 1,
     options: Partial<HvOptions> = {},
     apicIds: readonly number[] = [],
+    x86: Partial<X86Config> = {},
   ) {
-    this.arch = new X86Arch({ apicIds });
+    this.arch = new X86Arch({ apicIds, ...x86 });
     this.options = { ...defaultOptions, ...options };
     this.machine = installEngine(createScope(), {
       arch: this.arch,
