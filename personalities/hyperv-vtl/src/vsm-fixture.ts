@@ -1,7 +1,7 @@
 import { HvInitialVpContext, HvMsr, HV_PARTITION_ID_SELF, HV_VP_INDEX_SELF } from '@vmplanes/abi-hyperv';
 import type { InferInput } from '@vmplanes/binary';
 import { createScope } from '@vmplanes/di';
-import { Activity, installEngine, InvariantChecks, type Machine, type PlaneContext, type SchedulerPolicyName } from '@vmplanes/engine';
+import { Activity, type Answer, installEngine, InvariantChecks, type Machine, type PlaneContext, PlaneId, type SchedulerPolicyName } from '@vmplanes/engine';
 import { type GeneratorScript, readRegister, type RegisterName, ScriptCpu, type Step, type StepResult, writeRegister, X86Arch } from '@vmplanes/x86';
 import type { HypervVtl } from './hyperv-vtl.ts';
 import type { HvOptions } from './options.ts';
@@ -114,6 +114,53 @@ export class Vtls {
     const into = new Uint8Array(length);
     this.machine.memory.access.read(this.machine.memory.subjects[vtl]!.host, gpa, into, 0, length);
     return into;
+  }
+}
+
+/** What a call issued without a guest did. */
+export interface DirectResult {
+  readonly status: number;
+  readonly done: number;
+  readonly answer: Answer;
+}
+
+/** The whole personality without programs: calls are made by loading registers and memory of a VTL. */
+export class DirectCalls extends Vtls {
+  constructor(vps = 1, options: Partial<HvOptions> = {}) {
+    super(vps, options);
+    for (let vtl = 0; vtl <= (options.maximumVtl ?? 1); vtl++) {
+      this.hv.chapters.hypercalls.setGuestOsId(vtl, 1n);
+      this.hv.chapters.hypercalls.setHypercallMsr(vtl, BigInt(Page.Hypercall + vtl * VTL_STRIDE + 1));
+    }
+    this.machine.checks = null;
+  }
+
+  /** Gives VPs a VTL, enabled for the partition. */
+  enable(vtl: number, vps: readonly number[] = [0], mbec = false): void {
+    this.hv.chapters.vsm.enable(vtl, mbec);
+    for (const vp of vps) this.enterLongMode(this.machine.createPlane(this.machine.vp(vp), PlaneId(vtl)));
+  }
+
+  /** @param bytes - parameters in memory. @param high - count and start, as the high word of the control word. */
+  issue(vp: number, vtl: number, code: number, bytes: Uint8Array, high = 0): DirectResult {
+    const { memory } = this.machine;
+    memory.access.write(memory.subjects[0]!.host, Page.Input, pad(bytes), 0, pad(bytes).length);
+    return this.control(vp, vtl, BigInt(code) | (BigInt(high >>> 0) << 32n), BigInt(Page.Input), BigInt(Page.Output));
+  }
+  /** @param rdx - first operand. @param r8 - second operand. */
+  control(vp: number, vtl: number, control: bigint, rdx: bigint, r8: bigint): DirectResult {
+    const context = this.context(vp, vtl);
+    for (const [name, value] of [['rcx', control], ['rdx', rdx], ['r8', r8]] as const) this.put(context, name, value);
+    const answer = this.hv.chapters.hypercalls.call(context);
+    const rax = readRegister(this.machine.arena, context.base, 'rax');
+    return { status: Number(rax & 0xffffn), done: Number((rax >> 32n) & 0xfffn), answer };
+  }
+  put(context: PlaneContext, name: RegisterName, value: bigint): void {
+    writeRegister(this.machine.arena, context.base, name, value);
+  }
+  /** Output of the last call. */
+  output(size = 64): DataView {
+    return new DataView(this.bytes(0, Page.Output, size).buffer);
   }
 }
 
