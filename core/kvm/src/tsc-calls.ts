@@ -34,6 +34,7 @@ export const setTscKhz: VcpuCall = ({ vm, group, context }, argument) => {
   if (scale === null) return fail('EINVAL');
   group.tscKhz = khz;
   vm.hardware.setTscScale(context, scale);
+  vm.touched(context);
   return OK;
 };
 

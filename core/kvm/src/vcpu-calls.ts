@@ -44,6 +44,7 @@ const setGuestDebug: VcpuCall = ({ vm, group, context }, argument) => {
     const state = vm.machine.arena.u32[(context.base + X86['exception.state']) >>> 2]!;
     if (state !== 0) return fail('EBUSY');
     vm.arch.injectFault(context, { code: d.control & INJECT_DB ? 1 : 3, errorCode: null, addressLo: 0, addressHi: 0 });
+    vm.touched(context);
   }
   group.guestDebug = d.control;
   return OK;

@@ -6,6 +6,8 @@ import { getReg, setReg, type VcpuCall } from './target.ts';
 const NO_BYTES = new Uint8Array(26);
 const MAX_EXCEPTION = 31;
 const NMI_VECTOR = 2;
+/** A byte that says yes or no: whatever is not 0 is yes. */
+const yes = (byte: number): 0 | 1 => (byte === 0 ? 0 : 1);
 
 /** @spec Linux Documentation/virt/kvm/api.rst §4.31 */
 export const getVcpuEvents: VcpuCall = ({ vm, context }, argument) => {
@@ -19,17 +21,17 @@ export const getVcpuEvents: VcpuCall = ({ vm, context }, argument) => {
     exception: {
       // Without the payload capability a pending exception reads as injected: userspace cannot tell them apart.
       injected: state === 2 || (state === 1 && !vm.caps.exceptionPayload) ? 1 : 0,
-      nr: get('exception.vector') & 0xff,
-      hasErrorCode: get('exception.hasErrorCode') & 1,
+      nr: get('exception.vector'),
+      hasErrorCode: get('exception.hasErrorCode'),
       pending: state === 1 && vm.caps.exceptionPayload ? 1 : 0,
       errorCode: get('exception.errorCode'),
     },
-    interrupt: { injected: get('interrupt.injected') & 1, nr: get('interrupt.vector') & 0xff, soft: get('interrupt.soft') & 1, shadow: get('interruptShadow') & 3 },
-    nmi: { injected: get('nmi.injected') & 1, pending: hardware.isNmiPending(context) ? 1 : 0, masked: get('nmi.blocked') & 1 },
+    interrupt: { injected: get('interrupt.injected'), nr: get('interrupt.vector'), soft: get('interrupt.soft'), shadow: get('interruptShadow') },
+    nmi: { injected: get('nmi.injected'), pending: hardware.isNmiPending(context) ? 1 : 0, masked: get('nmi.blocked') },
     sipiVector: 0,
     flags,
-    smi: { smm: get('smm') & 1, pending: hardware.isSmiPending(context) ? 1 : 0, smmInsideNmi: (get('smm') >>> 1) & 1, latchedInit: hardware.isInitLatched(context) ? 1 : 0 },
-    tripleFault: { pending: vm.caps.tripleFaultEvent ? get('tripleFault') & 1 : 0 },
+    smi: { smm: get('smm') & 1, pending: hardware.isSmiPending(context) ? 1 : 0, smmInsideNmi: get('smm') >>> 1, latchedInit: hardware.isInitLatched(context) ? 1 : 0 },
+    tripleFault: { pending: vm.caps.tripleFaultEvent ? get('tripleFault') : 0 },
     reserved: NO_BYTES,
     exceptionHasPayload: hasPayload ? 1 : 0,
     exceptionPayload: hasPayload ? getReg(machine, context, 'exception.payload') : 0n,
@@ -52,22 +54,22 @@ export const setVcpuEvents: VcpuCall = ({ vm, context }, argument) => {
   const set = (name: RegisterName, value: number): void => setReg(vm.machine, context, name, BigInt(value));
   set('exception.state', isDue ? (payload && e.exception.pending ? 1 : 2) : 0);
   set('exception.vector', e.exception.nr);
-  set('exception.hasErrorCode', e.exception.hasErrorCode & 1);
+  set('exception.hasErrorCode', yes(e.exception.hasErrorCode));
   set('exception.errorCode', e.exception.errorCode);
-  set('exception.hasPayload', payload ? e.exceptionHasPayload & 1 : 0);
+  set('exception.hasPayload', payload ? yes(e.exceptionHasPayload) : 0);
   setReg(vm.machine, context, 'exception.payload', payload ? e.exceptionPayload : 0n);
-  set('interrupt.injected', e.interrupt.injected & 1);
+  set('interrupt.injected', yes(e.interrupt.injected));
   set('interrupt.vector', e.interrupt.nr);
-  set('interrupt.soft', e.interrupt.soft & 1);
+  set('interrupt.soft', yes(e.interrupt.soft));
   if (e.flags & VcpuEventValid.SHADOW) set('interruptShadow', e.interrupt.shadow & 3);
-  set('nmi.injected', e.nmi.injected & 1);
-  set('nmi.blocked', e.nmi.masked & 1);
+  set('nmi.injected', yes(e.nmi.injected));
+  set('nmi.blocked', yes(e.nmi.masked));
   if (e.flags & VcpuEventValid.NMI_PENDING) vm.hardware.setNmiPending(context, e.nmi.pending !== 0);
   if (e.flags & VcpuEventValid.SMM && vm.type.hasSmm) {
-    set('smm', (e.smi.smm & 1) | ((e.smi.smmInsideNmi & 1) << 1));
+    set('smm', yes(e.smi.smm) | (yes(e.smi.smmInsideNmi) << 1));
     vm.hardware.setSmiPending(context, e.smi.pending !== 0);
   }
-  if (e.flags & VcpuEventValid.TRIPLE_FAULT) set('tripleFault', e.tripleFault.pending & 1);
+  if (e.flags & VcpuEventValid.TRIPLE_FAULT) set('tripleFault', yes(e.tripleFault.pending));
   vm.touched(context);
   return OK;
 };

@@ -35,9 +35,12 @@ export const getMsrs: VcpuCall = ({ vm, context }, argument) => {
 export const setMsrs: VcpuCall = ({ vm, context }, argument) => {
   const n = count(argument);
   if (typeof n === 'string') return fail(n);
-  for (let i = 0; i < n; i++) {
+  const writes = (i: number): boolean => {
     const entry = argument.read(KvmMsrEntry, HEADER + i * KvmMsrEntry.size)!;
-    if (!vm.hardware.writeMsr(context, entry.index, entry.data)) return ret(i);
-  }
-  return ret(n);
+    return vm.hardware.writeMsr(context, entry.index, entry.data);
+  };
+  let done = 0;
+  while (done < n && writes(done)) done++;
+  vm.touched(context);
+  return ret(done);
 };
