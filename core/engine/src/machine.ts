@@ -69,7 +69,7 @@ export class Machine extends ObservedEmitter<MachineEvents> {
   ) {
     super();
     checkOptions(options);
-    this.arena = new Arena(new ArrayBuffer(arenaBytes(options, arch.layout.size)));
+    this.arena = new Arena(allocate(arenaBytes(options, arch.layout.size)));
     const firstByte = blockBytes(options, arch.layout.size);
     this.memory = new GuestMemory(this.arena, { firstByte, frames: options.memoryBytes / PAGE_SIZE, maxPlanes: options.maxPlanes });
     this.memory.observe({
@@ -404,5 +404,14 @@ export class Machine extends ObservedEmitter<MachineEvents> {
     this.#outbox.restore(own.outbox);
     this.#waits.restore(own.released);
     this.scheduler.restore(own.scheduler);
+  }
+}
+
+/** The host has one word for a buffer that it cannot give. @throws {HostError} NoMemory. */
+function allocate(bytes: number): ArrayBuffer {
+  try {
+    return new ArrayBuffer(bytes);
+  } catch (error) {
+    throw new HostError('NoMemory', `this host cannot give ${bytes} bytes in one piece: ${String(error)}`, { bytes });
   }
 }

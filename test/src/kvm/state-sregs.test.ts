@@ -102,7 +102,7 @@ describe('Linux Documentation/virt/kvm/api.rst §4.13, §4.14: KVM_GET_SREGS, KV
   const PAE = 1n << 5n;
   const LME = 1n << 8n, LMA = 1n << 10n;
   /** [fields, verdict]: every condition of kvm_is_valid_sregs, each with the nearest legal neighbour. @spec Linux arch/x86/kvm/x86.c kvm_is_valid_sregs */
-  const verdicts: readonly (readonly [string, Partial<Sregs>, 'EINVAL' | '0', boolean?])[] = [
+  const verdicts: readonly (readonly [string, Partial<Sregs>, 'EINVAL' | '0', isLong?: boolean])[] = [
     ['CR0 bit 31 is the highest', { cr0: PG | PE }, '0'],
     ['CR0 bit 32', { cr0: PE | (1n << 32n) }, 'EINVAL'],
     ['CR0 bit 63', { cr0: PE | (1n << 63n) }, 'EINVAL'],
@@ -130,10 +130,10 @@ describe('Linux Documentation/virt/kvm/api.rst §4.13, §4.14: KVM_GET_SREGS, KV
     ['an APIC base beyond the address width', { apicBase: 1n << 48n }, 'EINVAL'],
     ['x2APIC without enable', { apicBase: 0xfee0_0400n }, 'EINVAL'],
   ];
-  it.each(verdicts)('%s', (_, fields, verdict, isLong = false) => {
+  it.each(verdicts.map(([name, fields, verdict, isLong = false]) => ({ name, fields, verdict, isLong })))('$name', ({ fields, verdict, isLong }) => {
     const rig = rigOf();
     const plain = get(rig);
-    const next = { ...plain, cr0: 0n, cr3: 0n, cr4: 0n, efer: 0n, ...fields, cs: { ...plain.cs, l: isLong ? 1 : 0 } };
+    const next: Sregs = { ...plain, cr0: 0n, cr3: 0n, cr4: 0n, efer: 0n, ...fields, cs: { ...plain.cs, l: isLong ? 1 : 0 } };
     expect(set(rig, next)).toBe(verdict);
     const now = get(rig);
     if (verdict === '0') expect([now.cr0, now.cr3, now.cr4, now.efer]).toEqual([next.cr0 | 0x10n, next.cr3, next.cr4, next.efer]);

@@ -65,13 +65,13 @@ function addVps(machine: Machine, arch: X86Arch, guest: ResolvedGuest): void {
   }
 }
 
-/** The host has one word for a buffer that it cannot give. */
+/** Says of a machine that the host has no room for which part of the configuration asked for it. */
 function withMemory<T>(memory: number | string, make: () => T): T {
   try {
     return make();
   } catch (error) {
-    if (!(error instanceof RangeError)) throw error;
-    throw new HostError('NoMemory', `memory: this host cannot give ${memory} in one piece: ${error.message} (ask for less)`, { path: 'memory', fix: 'ask for less' });
+    if (!(error instanceof HostError && error.code === 'NoMemory')) throw error;
+    throw new HostError('NoMemory', `memory: ${memory}: ${error.message} (ask for less)`, { path: 'memory', fix: 'ask for less' });
   }
 }
 
