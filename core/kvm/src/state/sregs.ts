@@ -93,19 +93,19 @@ export const getSregs: VcpuCall = (vcpu, argument) => {
   return argument.write(KvmSregs, { ...readCommon(vcpu), interruptBitmap }) ? OK : fail('EFAULT');
 };
 
+const vectors = Array.from({ length: 256 }, (_, v) => v);
+
 /** @spec Linux Documentation/virt/kvm/api.rst §4.14 */
 export const setSregs: VcpuCall = (vcpu, argument) => {
   const s = argument.read(KvmSregs);
   if (s === null) return fail('EFAULT');
   const failure = writeCommon(vcpu, s);
   if (failure !== null) return failure;
-  const word = s.interruptBitmap.findIndex((w) => w !== 0n);
-  if (word >= 0) {
-    let bit = 0;
-    while (!((s.interruptBitmap[word]! >> BigInt(bit)) & 1n)) bit++;
+  const vector = vectors.find((v) => (s.interruptBitmap[v >>> 6]! >> BigInt(v & 63)) & 1n);
+  if (vector !== undefined) {
     setReg(vcpu.vm.machine, vcpu.context, 'interrupt.injected', 1n);
     setReg(vcpu.vm.machine, vcpu.context, 'interrupt.soft', 0n);
-    setReg(vcpu.vm.machine, vcpu.context, 'interrupt.vector', BigInt(word * 64 + bit));
+    setReg(vcpu.vm.machine, vcpu.context, 'interrupt.vector', BigInt(vector));
   }
   return OK;
 };
