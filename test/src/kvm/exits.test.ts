@@ -2,7 +2,7 @@ import {
   Capability, ExitDebug, ExitFailEntry, ExitIo, ExitMemoryFault, ExitMemoryFaultPlanes, ExitMmio, ExitMsr, EXIT_UNION_AT, EXIT_UNION_SIZE, KvmRegs, KvmSregs, KvmVcpuEvents, PlaneEvent2025, PlaneEvent2026,
 } from '@vmplanes/abi-kvm-planes';
 import { type Answer, type Claim, type ExitPayload, MemoryFaultInfo, type Personality, type PlaneContext, Right } from '@vmplanes/engine';
-import type { Step } from '@vmplanes/x86';
+import type { GeneratorScript, Step } from '@vmplanes/x86';
 import { describe, expect, it } from 'vitest';
 import { apicRig, encode, type Programs, Rig, type RunnableProfile, word } from './kit.ts';
 
@@ -143,7 +143,14 @@ describe('answers that userspace leaves in the shared page', () => {
     expect([regs.rax, regs.rdx, good.exitReason()]).toEqual([0x85f6_e7f8n, 0x81f2_e3f4n, 2]);
     for (const step of [{ op: 'rdmsr', index: 0x1234 }, { op: 'wrmsr', index: 0x1234, value: 5 }] as const) {
       const vectors = (answer: (page: DataView) => void): number => {
-        const rig = new Rig('vmplanes', {}, { 0: { 0: { id: 'g', steps: [step, out], handlers: { 13: [{ op: 'out', port: 13, value: 0 }] } } } });
+        const script: GeneratorScript = {
+          id: 'g',
+          *main() {
+            const { fault } = yield step;
+            yield { op: 'out', port: fault?.vector ?? 1, value: 0 };
+          },
+        };
+        const rig = new Rig('vmplanes', {}, { 0: { 0: script } });
         rig.c.must(rig.c.enableCap(rig.built.vmFd, Capability.X86_USER_SPACE_MSR, 2));
         rig.run();
         answer(new DataView(rig.page().bytes.buffer));
