@@ -11,12 +11,11 @@ const ONE = 1n << 32n;
 const TOLERANCE_PPM = 250;
 const MILLION = 1_000_000;
 
-/** The scale of a counter at a frequency, or null when the processor cannot scale so far. @spec Linux arch/x86/kvm/x86.c kvm_set_tsc_khz, set_tsc_khz */
-export const tscScaleOf = (khz: number, hostKhz: number): bigint | null => {
+/** The scale of a counter at a frequency below the highest. @spec Linux arch/x86/kvm/x86.c kvm_set_tsc_khz, set_tsc_khz */
+export const tscScaleOf = (khz: number, hostKhz: number): bigint => {
   const tolerance = Math.floor((hostKhz * TOLERANCE_PPM) / MILLION);
   if (khz >= hostKhz - tolerance && khz <= hostKhz + tolerance) return ONE;
-  const ratio = (ONE * BigInt(khz)) / BigInt(hostKhz);
-  return ratio === 0n || ratio >= MAX_RATIO ? null : ratio;
+  return (ONE * BigInt(khz)) / BigInt(hostKhz);
 };
 
 /** The frequency that an argument asks for, 0 being the host's, or null when it is above what can be had. */
@@ -30,10 +29,8 @@ const wantedKhz = (vm: KvmVm, argument: Argument): number | null => {
 export const setTscKhz: VcpuCall = ({ vm, group, context }, argument) => {
   const khz = wantedKhz(vm, argument);
   if (khz === null) return fail('EINVAL');
-  const scale = tscScaleOf(khz, vm.hostTscKhz);
-  if (scale === null) return fail('EINVAL');
   group.tscKhz = khz;
-  vm.hardware.setTscScale(context, scale);
+  vm.hardware.setTscScale(context, tscScaleOf(khz, vm.hostTscKhz));
   vm.touched(context);
   return OK;
 };

@@ -184,7 +184,7 @@ export class KvmVm implements Stateful {
     const waits = this.hasKernelApic && !isBsp;
     this.hardware.place(context, group.id, isBsp);
     if (context.plane === 0) group.tscKhz = this.defaultTscKhz;
-    this.hardware.setTscScale(context, tscScaleOf(this.defaultTscKhz, this.hostTscKhz) ?? ONE_TO_ONE);
+    this.hardware.setTscScale(context, tscScaleOf(this.defaultTscKhz, this.hostTscKhz));
     this.hardware.setWaitForSipi(context, waits);
     context.activity = waits ? Activity.WaitForSipi : Activity.Running;
     if (waits) group.uninitialized |= context.mask;
@@ -292,8 +292,6 @@ type SavedVm = {
   readonly groups: readonly SavedGroup[];
 };
 
-/** TSC scale of a frequency that the processor cannot scale to. */
-const ONE_TO_ONE = 1n << 32n;
 const PRIVATE = 8n;
 const DIRTY_ENTRY = 16;
 /** Entries kept for what one exit may still write. @spec Linux virt/kvm/dirty_ring.c kvm_dirty_ring_get_rsvd_entries */
