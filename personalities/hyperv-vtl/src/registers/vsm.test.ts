@@ -57,7 +57,7 @@ describe('registers of VSM', () => {
   it.each([['VsmCodePageOffsets'], ['VsmVpStatus'], ['VsmPartitionStatus'], ['VsmCapabilities'], ['IsolationCapabilities']] as const)('%s is read-only', (name) => expect(make().set(name, 0n)).toBe(PARAMETER));
   it('that are not served are no registers', () => {
     const { of, set } = make();
-    for (const name of ['VsmVpWaitForTlbLock', 'VsmVpVtlControl', 'Bndcfgs', 'SgxLaunchControl0', 'RegisterPage'] as const) expect([of(name), set(name, 0n)], name).toEqual([PARAMETER, PARAMETER]);
+    for (const name of ['VsmVpVtlControl', 'Bndcfgs', 'SgxLaunchControl0', 'RegisterPage'] as const) expect([of(name), set(name, 0n)], name).toEqual([PARAMETER, PARAMETER]);
   });
 });
 
@@ -73,6 +73,14 @@ describe('CrIntercept registers', () => {
   it('control bits are 28:0', () => {
     const { of, set } = make();
     expect([set('CrInterceptControl', 0x1fff_ffffn), of('CrInterceptControl'), set('CrInterceptControl', 0x2000_0000n), set('CrInterceptControl', 1n << 63n), of('CrInterceptControl')]).toEqual([OK, 0x1fff_ffffn, VALUE, VALUE, 0x1fff_ffffn]);
+  });
+});
+
+describe('VsmVina and VsmPartitionConfig', () => {
+  it('take 64 bits for the VTL named', () => {
+    const { rig, own, caller, of, set } = make();
+    expect([set('VsmVina', 0x7a0n | HIGH, own), of('VsmVina', own), of('VsmVina', caller), rig.chapters.vina.read(rig.machine.vp(1), 1)]).toEqual([OK, 0x7a0n, 0n, 0x7a0n]);
+    expect([set('VsmPartitionConfig', 0x3fn | HIGH, own), of('VsmPartitionConfig', own), of('VsmPartitionConfig', caller), set('VsmPartitionConfig', 0x80n, own)]).toEqual([OK, 0x3fn, 0x3fn, VALUE]);
   });
 });
 
@@ -96,6 +104,18 @@ describe('VsmVpSecureConfigVtl0', () => {
   it('has no other bits', () => {
     const { set } = make();
     for (const value of [4n, 8n, 1n << 63n]) expect(set('VsmVpSecureConfigVtl0', value)).toBe(VALUE);
+  });
+});
+
+describe('VsmVpWaitForTlbLock', () => {
+  it('is set by a VTL above, while another VP holds a lock', () => {
+    const { rig, lower, caller, own, of, set } = make();
+    expect([of('VsmVpWaitForTlbLock', own), set('VsmVpWaitForTlbLock', 1n, own), set('VsmVpWaitForTlbLock', 1n, caller), of('VsmVpWaitForTlbLock', caller)]).toEqual([PARAMETER, PARAMETER, PARAMETER, PARAMETER]);
+    expect([set('VsmVpWaitForTlbLock', 1n, lower), of('VsmVpWaitForTlbLock', lower)]).toEqual([OK, 0n]);
+    rig.chapters.vsm.locks.lock(0, 0, 0, 1);
+    expect([set('VsmVpWaitForTlbLock', 1n, lower), of('VsmVpWaitForTlbLock', lower), of('VsmVpWaitForTlbLock', rig.context(0, 0))]).toEqual([OK, 1n, 0n]);
+    for (const value of [2n, 3n, 1n << 63n]) expect([set('VsmVpWaitForTlbLock', value, lower), of('VsmVpWaitForTlbLock', lower)]).toEqual([VALUE, 1n]);
+    expect([set('VsmVpWaitForTlbLock', 0n, lower), of('VsmVpWaitForTlbLock', lower)]).toEqual([OK, 0n]);
   });
 });
 
