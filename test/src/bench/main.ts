@@ -1,8 +1,9 @@
 import { hypervRows } from './hyperv-rows.ts';
 import { engineRows } from './rows.ts';
+import { snpRows } from './snp-rows.ts';
 import type { Measurement } from './measure.ts';
 
-const allRows = [...engineRows, ...hypervRows];
+const allRows = [...engineRows, ...hypervRows, ...snpRows];
 const BASELINE = 'call.bare';
 const args = process.argv.slice(2);
 const json = args.includes('--json');

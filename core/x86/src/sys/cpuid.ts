@@ -129,7 +129,9 @@ export class CpuidOverlays {
   }
 
   find(leaf: number): CpuidOverlay | undefined {
-    return this.#overlays.find((o) => leaf >= o.first && leaf <= o.last);
+    const overlays = this.#overlays;
+    for (let i = 0; i < overlays.length; i++) if (leaf >= overlays[i]!.first && leaf <= overlays[i]!.last) return overlays[i];
+    return undefined;
   }
 }
 

@@ -16,6 +16,8 @@ const CPL_AT = at.cpl & ~7;
 const TAIL_AT = at.protocolVersion & ~7;
 const EXCEPTION = { typeException: 3 << 8, hasErrorCode: 1 << 11, isValid: 0x8000_0000 } as const;
 
+/** Bits of the valid bitmap that every request looks at. */
+const Bit = { cpl: ghcbValidBit.cpl, rax: ghcbValidBit.rax, rcx: ghcbValidBit.rcx, rdx: ghcbValidBit.rdx, rbx: ghcbValidBit.rbx, rsi: ghcbValidBit.rsi, rdi: ghcbValidBit.rdi, r8: ghcbValidBit.r8, scratch: ghcbValidBit.swScratch, xcr0: ghcbValidBit.xcr0 } as const;
 const bitOf = (field: GhcbField): number => ghcbValidBit[field] & 31;
 const wordOf = (field: GhcbField): number => ghcbValidBit[field] >>> 5;
 const maskOf = (word: number, ...fields: readonly GhcbField[]): number => fields.filter((f) => wordOf(f) === word).reduce((mask, f) => (mask | (1 << bitOf(f))) >>> 0, 0);
@@ -80,7 +82,10 @@ export class GhcbFrame {
   }
   /** Whether a field was marked valid. */
   has(field: GhcbField): boolean {
-    return ((this.valid[wordOf(field)]! >>> bitOf(field)) & 1) !== 0;
+    return this.#isSet(ghcbValidBit[field]);
+  }
+  #isSet(bit: number): boolean {
+    return ((this.valid[bit >>> 5]! >>> (bit & 31)) & 1) !== 0;
   }
   /** A register as a number, exact for addresses. */
   register(word: number): number {
@@ -106,33 +111,32 @@ export class GhcbFrame {
     if (result === AccessResult.Ok) result = this.#copy(HEAD.at, HEAD.bytes);
     if (result !== AccessResult.Ok) return result;
     const view = this.#view;
-    const word = (field: number): number => view.getUint32(field - HEAD.at, true);
-    for (let i = 0; i < 4; i++) this.valid[i] = word(at.validBitmap + 4 * i);
-    this.codeLo = word(at.swExitCode);
-    this.codeHi = word(at.swExitCode + 4);
-    this.info1Lo = word(at.swExitInfo1);
-    this.info1Hi = word(at.swExitInfo1 + 4);
-    this.info2Lo = word(at.swExitInfo2);
-    this.info2Hi = word(at.swExitInfo2 + 4);
-    if (this.has('swScratch')) this.scratch = word(at.swScratch + 4) * TWO_32 + word(at.swScratch);
-    if (this.has('xcr0')) this.setRegister(Word.xcr0, word(at.xcr0), word(at.xcr0 + 4));
+    for (let i = 0; i < 4; i++) this.valid[i] = this.#head(at.validBitmap + 4 * i);
+    this.codeLo = this.#head(at.swExitCode);
+    this.codeHi = this.#head(at.swExitCode + 4);
+    this.info1Lo = this.#head(at.swExitInfo1);
+    this.info1Hi = this.#head(at.swExitInfo1 + 4);
+    this.info2Lo = this.#head(at.swExitInfo2);
+    this.info2Hi = this.#head(at.swExitInfo2 + 4);
+    if (this.#isSet(Bit.scratch)) this.scratch = this.#head(at.swScratch + 4) * TWO_32 + this.#head(at.swScratch);
+    if (this.#isSet(Bit.xcr0)) this.setRegister(Word.xcr0, this.#head(at.xcr0), this.#head(at.xcr0 + 4));
     // Each piece lies in the one page that was admitted: nothing runs in between.
     if ((this.valid[3]! & ANY_GENERAL) !== 0) {
       result = this.#copy(GENERALS.at, GENERALS.bytes);
       if (result !== AccessResult.Ok) return result;
-      this.#take('rcx', Word.rcx);
-      this.#take('rdx', Word.rdx);
-      this.#take('rbx', Word.rbx);
-      this.#take('rsi', Word.rsi);
-      this.#take('rdi', Word.rdi);
-      this.#take('r8', Word.r8);
+      this.#take(Bit.rcx, at.rcx, Word.rcx);
+      this.#take(Bit.rdx, at.rdx, Word.rdx);
+      this.#take(Bit.rbx, at.rbx, Word.rbx);
+      this.#take(Bit.rsi, at.rsi, Word.rsi);
+      this.#take(Bit.rdi, at.rdi, Word.rdi);
+      this.#take(Bit.r8, at.r8, Word.r8);
     }
-    if (this.has('rax')) {
+    if (this.#isSet(Bit.rax)) {
       result = this.#copy(at.rax, 8);
       if (result !== AccessResult.Ok) return result;
       this.setRegister(Word.rax, view.getUint32(0, true), view.getUint32(4, true));
     }
-    if (this.has('cpl')) {
+    if (this.#isSet(Bit.cpl)) {
       result = this.#copy(CPL_AT, 8);
       if (result !== AccessResult.Ok) return result;
       this.cpl = view.getUint8(at.cpl - CPL_AT);
@@ -141,6 +145,11 @@ export class GhcbFrame {
     if (result === AccessResult.Ok) result = this.#access.write(this.subject, this.gpa + at.validBitmap, this.#zeros, 0, 16);
     if (result === AccessResult.Ok && this.#access.preempt !== null) this.#access.preempt('fetched');
     return result;
+  }
+
+  /** A word of the part that was copied first. */
+  #head(field: number): number {
+    return this.#view.getUint32(field - HEAD.at, true);
   }
 
   /** Reads what the page holds. */
@@ -153,9 +162,9 @@ export class GhcbFrame {
   #copy(from: number, bytes: number): AccessResult {
     return this.#access.read(this.subject, this.gpa + from, this.#bytes, 0, bytes);
   }
-  #take(field: 'rcx' | 'rdx' | 'rbx' | 'rsi' | 'rdi' | 'r8', word: number): void {
-    if (!this.has(field)) return;
-    const from = at[field] - GENERALS.at;
+  #take(bit: number, field: number, word: number): void {
+    if (!this.#isSet(bit)) return;
+    const from = field - GENERALS.at;
     this.setRegister(word, this.#view.getUint32(from, true), this.#view.getUint32(from + 4, true));
   }
 
