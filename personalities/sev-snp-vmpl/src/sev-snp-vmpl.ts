@@ -1,5 +1,5 @@
 import { SevMsr, SnpLevel, SvmExit, VMPL_COUNT } from '@vmplanes/abi-sev-snp';
-import { type Answer, type Claim, type Completion, type ContextPort, type CpuExit, HostError, type Machine, type MemoryFaultExit, type Personality, type PlainRecord, type PlainState, type PlaneContext, type SharedCalls } from '@vmplanes/engine';
+import { type Answer, type Claim, type Completion, type ContextPort, type CpuExit, HostError, type Machine, type MemoryFaultExit, type Personality, type PlainRecord, type PlainState, type PlaneContext, type PlaneMask, type SharedCalls, type Vp } from '@vmplanes/engine';
 import { CallKind, type MsrExit, type X86Arch, type X86Exit } from '@vmplanes/x86';
 import { makers } from './chapters.ts';
 import { type ChapterMakers, composeChapters } from './compose.ts';
@@ -13,6 +13,8 @@ import { SecurityProcessor } from './psp/security-processor.ts';
 
 const every = (exit: string, to = 0xffff_ffff): Claim => ({ exit, from: 0, to });
 const LAST_GPA = 2 ** 52 - 1;
+/** Reason that the engine gives a switch because something pends for the other plane. */
+const EVENT = 'event';
 
 /** What leaves a guest whose registers its host may see: nothing but what SEV itself adds. */
 const openClaims: readonly Claim[] = [
@@ -119,6 +121,7 @@ export class SevSnpVmpl implements Personality, ContextPort, SnpContext {
   contextCreated(context: PlaneContext): void {
     for (const chapter of this.#stateful) chapter.planeCreated?.(context);
     startAsAfterReset(this, context);
+    this.#ask(context.vp);
   }
   contextReset(context: PlaneContext, kind: string): void {
     for (const chapter of this.#stateful) chapter.planeReset?.(context, kind);
@@ -138,9 +141,18 @@ export class SevSnpVmpl implements Personality, ContextPort, SnpContext {
   }
   switched(from: PlaneContext, to: PlaneContext, reason: string): void {
     for (const chapter of this.#stateful) chapter.switched?.(from, to, reason);
+    this.#ask(to.vp);
   }
   paused(context: PlaneContext): void {
     for (const chapter of this.#stateful) chapter.paused?.(context);
+  }
+
+  /** Under a policy that leaves the choice outside: what pends for VMPL0 makes it run, as under the one that this personality asks for. */
+  planeEvent(vp: Vp, _pending: PlaneMask, target: PlaneMask): Answer | null {
+    return (target & 1) !== 0 && vp.current !== 0 ? vp.replies.switchTo(0, EVENT, 'stopped', 'held') : null;
+  }
+  #ask(vp: Vp): void {
+    vp.asked = vp.current === 0 ? 0 : vp.existing & 1;
   }
 
   checkInvariants(): readonly string[] {

@@ -28,7 +28,7 @@ const isZero: Step = { op: 'expect', register: 'rax', equals: 0 };
 const isOneDone: Step = { op: 'expect', register: 'rax', equals: ONE_DONE };
 
 /** Parameter blocks in guest memory, and the steps that make the calls. */
-class Calls {
+export class Calls {
   #next = BLOCKS;
   readonly #guest: Guest;
   constructor(guest: Guest) {
