@@ -1,6 +1,6 @@
 import { HV_EVENT_FLAGS_COUNT, HV_MESSAGE_SIZE, HV_SYNIC_SINT_COUNT, HV_SYNIC_SINT_RESET, HvMessageHeader, HvStatus } from '@vmplanes/abi-hyperv';
 import { MAX_PLANES, type PlainRecord, type PlainState, type PlaneContext } from '@vmplanes/engine';
-import { DeliveryMode, type LocalApic } from '@vmplanes/x86';
+import { AcceptResult, DeliveryMode, type LocalApic } from '@vmplanes/x86';
 import { MessageQueue, type QueuedMessage } from './message-queue.ts';
 import { isEnabled, pageOf } from './page-register.ts';
 import type { HvContext, OverlayKind, Synic } from './ports.ts';
@@ -212,8 +212,9 @@ export class SynicChapter implements Synic {
   // -- interrupts ----------------------------------------------------------------------------------------------------
 
   raise(context: PlaneContext, vector: number, autoEoi: boolean): void {
-    if (autoEoi) this.#unit(context).selfEnding[vector >>> 5]! |= 1 << (vector & 31);
-    this.hv.arch.fabric.deliver(context.vp.index, context.plane, DeliveryMode.fixed, vector, true, false);
+    const isRefused = this.hv.arch.fabric.deliver(context.vp.index, context.plane, DeliveryMode.fixed, vector, true, false) === AcceptResult.refused;
+    // One that the APIC did not take leaves nothing behind for a later interrupt of its vector.
+    if (autoEoi && !isRefused) this.#unit(context).selfEnding[vector >>> 5]! |= 1 << (vector & 31);
   }
 
   readonly #taken = (apic: LocalApic, vector: number): void => {

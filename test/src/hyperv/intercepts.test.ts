@@ -1,5 +1,5 @@
 import { HvCall, type HvRegisterName } from '@vmplanes/abi-hyperv';
-import type { RegisterName, Step } from '@vmplanes/x86';
+import { type RegisterExit, RegisterKey, type RegisterName, type Step } from '@vmplanes/x86';
 import { describe, expect, it } from 'vitest';
 import { policies } from './bench.ts';
 import { DATA, type Guest, Msr, ready, type ReadyConfig, SELF, simPage, target } from './guest.ts';
@@ -138,6 +138,39 @@ describe.each(policies)('under %s', (policy) => {
     guest.set({ cr4: CR4 | 0x4_0000n });
     guest.issue({ op: 'mov', to: 'xcr0', value: 3 });
     expect([guest.active(), head(guest).type, head(guest).payload.getUint32(0x2c, true)]).toEqual([1, REGISTER_MESSAGE, 0x4_0005]);
+  });
+  // Scripts have no LGDT and the like: their exit is put to the interface as a processor would.
+  const tables: readonly (readonly [bit: number, instruction: string, key: number, name: number, inMemory: boolean])[] = [
+    [15, 'LGDT', RegisterKey.Gdtr, 0x7_0001, true], [16, 'LIDT', RegisterKey.Idtr, 0x7_0000, true], [17, 'LLDT', RegisterKey.Ldtr, 0x6_0006, false], [18, 'LTR', RegisterKey.Tr, 0x6_0007, false],
+  ];
+  const exitOf = (key: number, write: boolean): RegisterExit => ({ kind: 'register', key, write, lo: 0x1234_5678, hi: 0x9 });
+  it.each(tables)('TLFS Virtual Secure Mode, intercepting control registers: bit %i is %s', (bit, _name, key, name, inMemory) => {
+    const guest = watching({ CrInterceptControl: 1n << BigInt(bit) });
+    const answer = guest.hv.handle(guest.context(), exitOf(key, true));
+    expect(answer).toMatchObject({ kind: 'wait', rip: 'held' });
+    const { type, access, payload } = head(guest);
+    expect([type, access, payload.getUint8(0x28) & 1, payload.getUint32(0x2c, true), payload.getBigUint64(0x30, true)]).toEqual([REGISTER_MESSAGE, 1, inMemory ? 1 : 0, name, 0x9_1234_5678n]);
+    expect(guest.message().getUint8(4)).toBe(0x40);
+  });
+  it.each(tables)('TLFS Virtual Secure Mode, intercepting control registers: every bit but %i lets %s through, as do SGDT and the like', (bit, _name, key) => {
+    const guest = watching({ CrInterceptControl: 0x1fff_ffffn & ~(1n << BigInt(bit)), CrInterceptCr0Mask: 0xffff_ffff_ffff_ffffn, CrInterceptCr4Mask: 0xffff_ffff_ffff_ffffn });
+    expect([guest.hv.handle(guest.context(), exitOf(key, true)), guest.message().getUint32(0, true)]).toEqual([null, EMPTY]);
+    guest.enter();
+    guest.put('CrInterceptControl', 0x1fff_ffffn);
+    expect([guest.hv.handle(guest.context(), exitOf(key, true)), guest.hv.handle(guest.context(0, 0), exitOf(key, false))]).toEqual([null, null]);
+  });
+  it.each([
+    [24, 'SGX launch control', 0x8c], [24, 'SGX launch control', 0x8f], [25, 'XSS', 0xda0], [26, 'S_CET', 0x6a2], [27, 'PL0_SSP', 0x6a4], [27, 'PL1_SSP', 0x6a5], [27, 'PL2_SSP', 0x6a6], [28, 'ISST address', 0x6a8],
+  ] as const)('openvmm hvdef, intercepting control registers: bit %i is a write of %s, whether or not the processor has it', (bit, _name, index) => {
+    const guest = watching({ CrInterceptControl: 1n << BigInt(bit) });
+    const access = guest.issue({ op: 'wrmsr', index, value: 0x5_0000_0001n });
+    expect([access.result, guest.active(), head(guest).type, head(guest).access, head(guest).payload.getUint32(0x28, true)]).toEqual([null, 1, MSR_MESSAGE, 1, index]);
+    expect([head(guest).payload.getBigUint64(0x30, true), head(guest).payload.getBigUint64(0x38, true)]).toEqual([5n, 1n]);
+  });
+  it('openvmm hvdef, intercepting control registers: PL3_SSP is of the user, no bit is for it', () => {
+    const guest = watching({ CrInterceptControl: 0x1fff_ffffn });
+    guest.issue({ op: 'wrmsr', index: 0x6a7, value: 0x1000 });
+    expect([guest.active(), guest.message().getUint32(0, true)]).toEqual([0, EMPTY]);
   });
   it('TLFS Virtual Secure Mode, intercepting control registers: SetVpRegisters by VTL1 is not intercepted', () => {
     const guest = watching({ CrInterceptControl: 3n, CrInterceptCr0Mask: WP });

@@ -240,6 +240,20 @@ describe.each(policies)('under %s', (policy) => {
 
   // -- the flag --------------------------------------------------------------------------------------------------------------------------------
 
+  it('TLFS Virtual Secure Mode, VINA: AutoEoi of a notification that the APIC of VTL1 refused is not for a later interrupt of that vector', () => {
+    const guest = inVtl1({ policy, bits: ENABLED | AUTO_EOI, ends: false });
+    // An APIC that is software-disabled takes no fixed interrupts.
+    guest.wrmsr(0x80f, 0xff);
+    guest.interrupt(LOWER);
+    guest.run(2);
+    expect([guest.vinaAsserted(), guest.requested(VECTOR)]).toEqual([1, false]);
+    guest.put('VsmVina', BigInt(VECTOR));
+    guest.wrmsr(0x80f, 0x1ff);
+    guest.interruptFlag(true);
+    guest.interrupt(VECTOR, 0, 1);
+    guest.run(3);
+    expect([guest.taken(0, 1), guest.inService(VECTOR)]).toEqual([[VECTOR], true]);
+  });
   it('TLFS Virtual Secure Mode, VINA: cleared by a store while the interrupt still waits, it tells again', () => {
     const guest = inVtl1({ policy, ownFlag: true });
     guest.interrupt(LOWER);
