@@ -1,4 +1,4 @@
-import { type HvRegisterName, HvStatus } from '@vmplanes/abi-hyperv';
+import { HvAccess, type HvRegisterName, HvStatus } from '@vmplanes/abi-hyperv';
 import {
   isCanonicalAddress, isFault, legalizeCr0, legalizeDr6, legalizeRflags, readControlState, readRegister, type RegisterName, RegisterKey, RflagsBit, type SegmentName, withLma, writeRegister,
 } from '@vmplanes/x86';
@@ -35,9 +35,12 @@ const msr = (index: number): RegisterBinding => ({
     const value = hv.arch.registers.readMsr(target, index, false);
     return typeof value === 'bigint' ? value : null;
   },
-  write: ({ hv, target }, value) => {
+  write: ({ hv, target, row }, value) => {
     const done = hv.arch.registers.writeMsr(target, index, value & MASK_64, false);
-    return done === 'unknown' ? InvalidParameter : stored(done === 'ok');
+    if (done === 'ok') return Success;
+    // One that the processor has not is no register, whatever is written.
+    const isAbsent = row.access !== HvAccess.WriteOnly && typeof hv.arch.registers.readMsr(target, index, false) !== 'bigint';
+    return done === 'unknown' || isAbsent ? InvalidParameter : InvalidRegisterValue;
   },
 });
 
