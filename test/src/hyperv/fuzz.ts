@@ -53,8 +53,11 @@ const ports = [
   { connectionId: 2, kind: 'event', vp: 1, vtl: 1, sint: 0, baseFlag: 0, flagCount: 64, minConnectionVtl: 0 },
 ] as const;
 
-const build = ({ policy, profile, maximumVtl, mbec, prepared }: Session): Guest => {
-  const config = { vps: VPS, policy, options: { profile, maximumVtl, mbec, ports, repBudget: 300 } };
+/** Switches that no profile has and that open more ways into a VTL. */
+const moreWays = { installInterceptCaller: 'higherVtlAll', startStartedVp: 'restart' } as const;
+
+const build = ({ seed, policy, profile, maximumVtl, mbec, prepared }: Session): Guest => {
+  const config = { vps: VPS, policy, options: { profile, maximumVtl, mbec, ports, repBudget: 300, ...(seed % 4 >= 2 ? moreWays : {}) } };
   if (prepared === 0) return booted(config);
   const guest = ready(config);
   if (prepared < 2) return guest;
