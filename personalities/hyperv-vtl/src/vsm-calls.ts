@@ -111,6 +111,8 @@ export const startVirtualProcessor: SimpleHandler<typeof HvCall.StartVirtualProc
   }
   const first = vp.plane(highest(vp.existing));
   if (first.plane !== vp.current) {
+    // Shared registers that a restart has changed go along.
+    if (isRestart) machine.checks?.authorise(first);
     machine.policy.switchTo(vp, first, 'runnable');
     machine.switchPlane(vp, first, SwitchReason.Start);
   }

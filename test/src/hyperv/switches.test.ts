@@ -228,6 +228,16 @@ describe.each(policies)('under %s', (policy) => {
     guest.leave(1);
     expect([guest.active(1), guest.get('cr4', 1)]).toEqual([0, 0x220n]);
   });
+  it('startStartedVp restart: a VP that runs VTL0 enters VTL1 first', () => {
+    const guest = ready({ policy, vps: 2, options: { startStartedVp: 'restart' } });
+    guest.set({ rdx: 0x77n }, 1);
+    guest.plain({ op: 'work' }, 1);
+    expect(start(guest, 0)).toBe(OK);
+    expect(guest.active(1)).toBe(1);
+    guest.plain({ op: 'work' }, 1);
+    guest.leave(1);
+    expect([guest.active(1), guest.get('cr4', 1)]).toEqual([0, 0x220n]);
+  });
   it('startStartedVp restart: VTL0 that waits for an intercept begins anew', () => {
     const guest = ready({ policy, vps: 2, options: { startStartedVp: 'restart' } });
     guest.enter();
