@@ -4,3 +4,4 @@ export * as igvmLayouts from './igvm/layouts.ts';
 export { choosePlatform, type IgvmHost, type IgvmMemoryRange, loadIgvm } from './igvm/load.ts';
 export { readIgvm } from './igvm/read.ts';
 export { type IgvmHeaderInput, type IgvmInput, sealIgvm, writeIgvm } from './igvm/write.ts';
+export { madt } from './madt.ts';

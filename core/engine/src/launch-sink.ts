@@ -63,6 +63,8 @@ export interface LaunchIdentity {
  * A sink throws a HostError for what its machine cannot do.
  */
 export interface LaunchSink {
+  /** Platforms whose images it takes, best first: names in lower case with hyphens, such as `native`. */
+  readonly platforms: readonly string[];
   /** What the owner of the guest allows; first of all. */
   policy(policy: bigint): void;
   page(page: LaunchPage): void;

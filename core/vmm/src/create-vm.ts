@@ -2,6 +2,7 @@ import type { PlainRecord } from '@vmplanes/engine';
 import type { Script } from '@vmplanes/x86';
 import type { JsonRecord, LineSink } from '@vmplanes/trace';
 import { randomBytes } from 'node:crypto';
+import { readBootImage } from './boot-image.ts';
 import { checkConfig } from './config/check-config.ts';
 import type { GuestConfig } from './config/guest-config.ts';
 import { type GuestTypeTable, type ResolvedGuest, resolveGuest } from './config/guest-types.ts';
@@ -53,8 +54,9 @@ export async function composeGuest(config: GuestConfig, host: VmHost): Promise<C
   const catalogue = new PluginCatalogue({ directory, plugins: host.plugins ?? {} });
   const guest = resolveGuest(checked, await catalogue.typesFor(checked, host.guestTypes));
   const chosen = await choosePlugins(guest.personalities, catalogue, (plugin, options) => host.inputs?.[plugin.name] ?? plugin.hostInputs?.(options, freshBytes) ?? {});
-  const composed = composeMachine(guest, chosen, host.check ?? false);
-  return { guest, composed, configHash: configHashOf(guest, composed.personalities), directory };
+  const image = guest.boot === null ? null : readBootImage(guest.boot, directory);
+  const composed = composeMachine(guest, chosen, host.check ?? false, image);
+  return { guest, composed, configHash: configHashOf(guest, composed.personalities, image), directory };
 }
 
 const freshBytes = (bytes: number): Uint8Array => new Uint8Array(randomBytes(bytes));
@@ -68,7 +70,7 @@ const withInputs = (config: GuestConfig, inputs: Composed['inputs']): GuestConfi
 /**
  * Makes a virtual machine from a guest configuration.
  * @param config - checked here; see the generated JSON Schema.
- * @throws {HostError} BadConfig, UnknownPersonality, BadPlugin, ApiVersion, DoubleClaim, BadFile, BadScript, NoMemory, NoService: in one line each,
+ * @throws {HostError} BadConfig, UnknownPersonality, BadPlugin, ApiVersion, DoubleClaim, BadFile, BadImage, BadScript, NoMemory, NoService: in one line each,
  *   with path and fix.
  * @example
  * const vm = await createVm({ vps: 1, scripts: { run: [{ vp: 0, script: 'hello' }] } }, { scripts: [hello] });

@@ -1,6 +1,7 @@
 import { BSP_EIP, buildVmsa, kvmVmsa, SevFeature, SnpLevel } from '@vmplanes/abi-sev-snp';
 import type { PlaneContext } from '@vmplanes/engine';
 import type { SnpContext } from './ports.ts';
+import { SecurityProcessor } from './psp/security-processor.ts';
 
 /** TSC scale that changes nothing: 8.32 fixed point. @spec APM vol. 2, 15.36.18 */
 const TSC_SCALE_ONE = 1n << 32n;
@@ -16,12 +17,11 @@ export function startAsAfterReset(snp: SnpContext, context: PlaneContext): void 
   const sevFeatures = (BigInt(machineHi >>> 0) << 32n) | BigInt(machineLo >>> 0);
   const plane = chapters.switching.planeOf(context);
   const isSecureTsc = ((machineLo >>> SevFeature.SecureTsc) & 1) !== 0;
-  chapters.vmsas.launch(
-    plane,
-    buildVmsa({
-      ...kvmVmsa({ eip: BSP_EIP, vmpl: 0, sevFeatures }, arch.registers.features.signature),
-      virtualTom: BigInt(options.virtualTom),
-      ...(isSecureTsc ? { guestTscScale: TSC_SCALE_ONE } : {}),
-    }),
-  );
+  const page = buildVmsa({
+    ...kvmVmsa({ eip: BSP_EIP, vmpl: 0, sevFeatures }, arch.registers.features.signature),
+    virtualTom: BigInt(options.virtualTom),
+    ...(isSecureTsc ? { guestTscScale: TSC_SCALE_ONE } : {}),
+  });
+  chapters.vmsas.launch(plane, page);
+  if (chapters.requests instanceof SecurityProcessor) chapters.requests.startsFrom(context.vp.index, page);
 }

@@ -27,7 +27,7 @@ const host: IgvmHost = { vpCount: 3, memory: [{ gpa: 0, bytes: 0x100_0000, type:
 function load(input: IgvmInput, machine: IgvmHost = host, platforms: readonly IgvmPlatform[] = [IgvmPlatform.SevSnp]): readonly unknown[] {
   const log: unknown[] = [];
   const note = (what: string) => (given?: unknown) => void log.push([what, given]);
-  const sink: LaunchSink = { policy: note('policy'), page: note('page'), vp: note('vp'), identity: note('identity'), finish: note('finish') };
+  const sink: LaunchSink = { platforms: [], policy: note('policy'), page: note('page'), vp: note('vp'), identity: note('identity'), finish: note('finish') };
   const file = readIgvm(writeIgvm(input));
   loadIgvm(file, choosePlatform(file, platforms), sink, machine);
   return log;
@@ -207,7 +207,7 @@ describe('readIgvm', () => {
         if (bytes.length === whole.length) new DataView(bytes.buffer).setUint32(0, 0x4d56_4749, true);
         const error = codeOf(() => {
           const file = readIgvm(bytes);
-          loadIgvm(file, choosePlatform(file, [IgvmPlatform.SevSnp, IgvmPlatform.Native]), { policy: () => {}, page: () => {}, vp: () => {}, identity: () => {}, finish: () => {} }, host);
+          loadIgvm(file, choosePlatform(file, [IgvmPlatform.SevSnp, IgvmPlatform.Native]), { platforms: [], policy: () => {}, page: () => {}, vp: () => {}, identity: () => {}, finish: () => {} }, host);
         });
         expect(error === null || (Array.isArray(error) && ['BadImage', 'BadConfig'].includes(error[0] as string))).toBe(true);
       }),

@@ -70,6 +70,7 @@ describe('resolveGuest', () => {
 
   it('is complete for an empty configuration', () =>
     expect(resolveGuest({})).toEqual({
+      boot: null,
       name: 'plain',
       type: 'plain',
       personalities: [],

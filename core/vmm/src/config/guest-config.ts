@@ -18,6 +18,11 @@ const personalityEntry = z.union([
   }),
 ]);
 
+const boot = z.strictObject({
+  igvm: z.string().min(1).describe('IGVM file; a path relative to the configuration file.'),
+  commandLine: z.string().optional().describe('Command line for images that ask for one.'),
+});
+
 const stepTable = z.array(z.record(z.string(), json));
 
 const scriptEntry = z.strictObject({
@@ -65,6 +70,7 @@ export const guestConfigSchema = z
     type: z.string().min(1).optional().describe('Guest type this configuration starts from; default `plain`. See `vmplanes guest-types`.'),
     name: z.string().min(1).max(64).optional().describe('Name in summaries and traces.'),
     ...guestSettings,
+    boot: boot.optional().describe('Image that is placed in the guest before it starts.'),
     scripts: scripts.optional().describe('Scripted guest: what the planes run instead of instructions.'),
   })
   .meta({ title: 'vmplanes guest configuration', description: 'One virtual machine: a guest type and what differs from it.' });

@@ -45,6 +45,7 @@ export interface ResolvedGuest extends Complete {
   readonly rule: NonNullable<Settings['rule']> | null;
   readonly eventCheck: NonNullable<Settings['eventCheck']> | null;
   readonly scripts: NonNullable<CheckedConfig['scripts']> | null;
+  readonly boot: NonNullable<CheckedConfig['boot']> | null;
 }
 
 /** @throws {HostError} BadConfig names the type and what was probably meant. */
@@ -93,12 +94,12 @@ const defined = (settings: object): object => Object.fromEntries(Object.entries(
  * @throws {HostError} BadConfig on an unknown type, or settings that contradict each other.
  */
 export function resolveGuest(config: CheckedConfig, types: GuestTypeTable = guestTypes): ResolvedGuest {
-  const { type = 'plain', name = type, scripts = null, $schema: _schema, ...settings } = config;
+  const { type = 'plain', name = type, scripts = null, boot = null, $schema: _schema, ...settings } = config;
   const layers: readonly Settings[] = [...chainOf(types, type).map(({ summary: _summary, base: _base, ...rest }) => rest), settings];
   const merged: Settings = Object.assign({}, ...layers.map(defined));
   const personalities = layers.reduce<readonly PersonalityUse[]>((list, layer) => addUses(list, layer.personalities), []);
   const { policy = null, rule = null, eventCheck = null, ...rest } = { ...plainSettings, ...merged } as Settings & Complete;
-  const guest: ResolvedGuest = { ...rest, name, type, personalities, policy, rule, eventCheck, scripts, startPlanes: [...new Set([0, ...rest.startPlanes])].sort((a, b) => a - b) };
+  const guest: ResolvedGuest = { ...rest, name, type, personalities, policy, rule, eventCheck, scripts, boot, startPlanes: [...new Set([0, ...rest.startPlanes])].sort((a, b) => a - b) };
   checkFits(guest);
   return guest;
 }

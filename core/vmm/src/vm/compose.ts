@@ -3,6 +3,7 @@ import { Activity, HostError, installEngine, InvariantChecks, type Machine, PAGE
 import { kvmBehaviours } from '@vmplanes/kvm';
 import { X86Arch } from '@vmplanes/x86';
 import { createHash } from 'node:crypto';
+import { type BootImage, placeBootImage } from '../boot-image.ts';
 import { didYouMean } from '../config/explain-issues.ts';
 import type { ResolvedGuest } from '../config/guest-types.ts';
 import { memoryBytesOf } from '../config/sizes.ts';
@@ -41,9 +42,11 @@ const sorted = (_key: string, value: unknown): unknown =>
   typeof value === 'object' && value !== null && !Array.isArray(value) ? Object.fromEntries(Object.entries(value).sort(([a], [b]) => (a < b ? -1 : 1))) : value;
 
 /** Hash of everything that decides how a guest runs; equal for equal guests, in whatever order their keys were written. */
-export const configHashOf = (guest: ResolvedGuest, personalities: Composed['personalities']): string => {
-  const { name: _name, type: _type, personalities: _uses, ...rest } = guest;
-  return createHash('sha256').update(JSON.stringify([rest, personalities], sorted)).digest('hex');
+export const configHashOf = (guest: ResolvedGuest, personalities: Composed['personalities'], image: BootImage | null = null): string => {
+  const { name: _name, type: _type, personalities: _uses, boot: _boot, ...rest } = guest;
+  // What an image holds counts, not where it lies.
+  const booted = image === null ? {} : { boot: { sha256: image.sha256, commandLine: image.commandLine } };
+  return createHash('sha256').update(JSON.stringify([{ ...rest, ...booted }, personalities], sorted)).digest('hex');
 };
 
 function addMemory(machine: Machine, bytes: number): void {
@@ -87,9 +90,10 @@ function schedulingOf(guest: ResolvedGuest, chosen: ChosenPlugins): { readonly p
 /**
  * Composes the machine of a guest: engine, architecture, personalities in order, memory, VPs and planes. It has no processors yet.
  * @param check - run the invariants after every event.
+ * @param image - placed when all is there.
  * @throws {HostError} with the code of the part that does not fit.
  */
-export function composeMachine(guest: ResolvedGuest, chosen: ChosenPlugins, check: boolean): Composed {
+export function composeMachine(guest: ResolvedGuest, chosen: ChosenPlugins, check: boolean, image: BootImage | null = null): Composed {
   const scope: Scope = createScope();
   const bytes = memoryBytesOf(guest.memory);
   const arch = new X86Arch({ cpuModel: guest.cpuModel });
@@ -111,6 +115,7 @@ export function composeMachine(guest: ResolvedGuest, chosen: ChosenPlugins, chec
   for (const { plugin, options } of chosen.plugins) machine.addPersonality(plugin.install(scope, options), [...(plugin.extends ?? []), ...(plugin.over ?? [])]);
   addMemory(machine, bytes);
   addVps(machine, arch, guest);
+  if (image) placeBootImage(machine, arch, image);
   if (check) machine.checks = new InvariantChecks(machine);
   return {
     machine,

@@ -3,7 +3,7 @@ import type { CpuidModel } from '../psp/ports.ts';
 
 /** Functions of a table that the image leaves empty, as (leaf, sub-leaves). @spec coconut-svsm tools/igvmbuilder/src/cpuid.rs */
 const USUAL: readonly (readonly [leaf: number, subleaves: number])[] = [
-  [0x8000_001f, 1], [0x0, 1], [0x1, 1], [0x2, 1], [0x4, 4], [0x5, 1], [0x6, 1], [0x7, 2], [0xb, 2], [0xd, 2], [0x8000_0000, 1], [0x8000_0001, 1], [0x8000_0002, 1], [0x8000_0003, 1], [0x8000_0004, 1],
+  [0x8000_001f, 1], [0x0, 1], [0x1, 1], [0x2, 1], [0x4, 4], [0x5, 1], [0x6, 1], [0x7, 2], [0xb, 2], [0xd, 3], [0x8000_0000, 1], [0x8000_0001, 1], [0x8000_0002, 1], [0x8000_0003, 1], [0x8000_0004, 1],
   [0x8000_0005, 1], [0x8000_0006, 1], [0x8000_0007, 1], [0x8000_0008, 1], [0x8000_000a, 1], [0x8000_0019, 1], [0x8000_001a, 1], [0x8000_001d, 4], [0x8000_001e, 1],
 ];
 /** Leaf 0DH, whose sizes depend on enabled components: the table answers for x87 alone. @spec SNP ABI, CPUID page */

@@ -40,6 +40,7 @@ class GuestPages implements LaunchMemory {
  * error is one of the image or of the machine it is meant for.
  */
 export class LaunchDirectives implements LaunchSink {
+  readonly platforms = ['sev-snp'];
   readonly #snp: SnpContext;
   readonly #firmware: SecurityProcessor;
   readonly #commands: LaunchCommands;

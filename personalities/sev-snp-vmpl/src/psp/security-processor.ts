@@ -1,5 +1,6 @@
-import { FirmwareStatus } from '@vmplanes/abi-sev-snp';
+import { FirmwareStatus, LAUNCH_VMSA_GPA, LaunchPageType } from '@vmplanes/abi-sev-snp';
 import type { PlainState } from '@vmplanes/engine';
+import { extendDigest } from '../launch/digest.ts';
 import type { GuestRequests } from '../ports.ts';
 import { MESSAGE_PAGE_BYTES, openMessage, sealMessage } from './envelope.ts';
 import { type GuestContext, GuestState, newGuestContext, restoreGuestContext, saveGuestContext } from './guest-context.ts';
@@ -18,6 +19,8 @@ export class SecurityProcessor implements GuestRequests, FirmwareView {
   readonly guest: GuestContext;
   readonly settings: FirmwareSettings;
   readonly cpuid: CpuidModel;
+  /** By VP; follows from the configuration. */
+  readonly #starts: (Uint8Array | undefined)[] = [];
 
   constructor(config: PlatformConfig, settings: FirmwareSettings, cpuid: CpuidModel) {
     this.platform = new Platform(config);
@@ -52,13 +55,19 @@ export class SecurityProcessor implements GuestRequests, FirmwareView {
     return FirmwareStatus.Success;
   }
 
-  /** A guest without a boot image runs as after a launch of nothing. @returns null, or why it must not run. */
+  /** The host starts a VP of a guest without a boot image from this VMSA: the launch measures them in the order of VPs. */
+  startsFrom(vp: number, vmsa: Uint8Array): void {
+    this.#starts[vp] = vmsa.slice();
+  }
+
+  /** A guest without a boot image runs as after a launch of nothing but its VMSAs. @returns null, or why it must not run. */
   entering(): string | null {
     const { guest, settings } = this;
     if (guest.state === GuestState.Running) return null;
     if (guest.state === GuestState.Launching) return 'launch-not-finished';
     guest.policy = settings.policy;
     guest.hostData = settings.hostData.slice();
+    for (const contents of this.#starts) if (contents) guest.digest = extendDigest(guest.digest, { type: LaunchPageType.Vmsa, gpa: LAUNCH_VMSA_GPA, contents, perms: [0, 0, 0] });
     guest.state = GuestState.Running;
     return null;
   }
