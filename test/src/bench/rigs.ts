@@ -9,15 +9,15 @@ export const privateFpu: SharingDeclaration = { shared: ['gpr', 'cr2', 'breakpoi
 
 /** A guest that issues the call its registers hold, again and again: what is left is the cost of answering it. */
 export class CallingCpu implements Cpu {
-  readonly #exits = new X86ExitRecords();
+  protected readonly exits = new X86ExitRecords();
   constructor() {
-    this.#exits.call.key = CallKind.Vmcall;
+    this.exits.call.key = CallKind.Vmcall;
   }
   run(vp: Vp): CpuExit {
     vp.retired += 1;
     vp.context.retired += 1;
     vp.context.instructionLength = 3;
-    return this.#exits.call;
+    return this.exits.call;
   }
   save(): null {
     return null;
