@@ -52,6 +52,8 @@ export class SevSnpVmpl implements Personality, ContextPort, SnpContext {
   readonly #turning: readonly Required<Pick<Chapter, 'turn'>>[];
   readonly #admitting: readonly Required<Pick<Chapter, 'entering'>>[];
   readonly #leaving: readonly Required<Pick<Chapter, 'left'>>[];
+  readonly #switching: readonly Required<Pick<Chapter, 'switched'>>[];
+  readonly #pausing: readonly Required<Pick<Chapter, 'paused'>>[];
 
   /** @throws {HostError} BadConfig when the machine does not fit, or a chapter has no maker. */
   constructor(
@@ -73,6 +75,8 @@ export class SevSnpVmpl implements Personality, ContextPort, SnpContext {
     this.#turning = stateful.filter((c) => c.turn !== undefined) as Required<Chapter>[];
     this.#admitting = stateful.filter((c) => c.entering !== undefined) as Required<Chapter>[];
     this.#leaving = stateful.filter((c) => c.left !== undefined) as Required<Chapter>[];
+    this.#switching = stateful.filter((c) => c.switched !== undefined) as Required<Chapter>[];
+    this.#pausing = stateful.filter((c) => c.paused !== undefined) as Required<Chapter>[];
     machine.contextPorts.push(this);
   }
 
@@ -140,11 +144,11 @@ export class SevSnpVmpl implements Personality, ContextPort, SnpContext {
     for (let i = 0; i < this.#leaving.length; i++) this.#leaving[i]!.left(context, cause);
   }
   switched(from: PlaneContext, to: PlaneContext, reason: string): void {
-    for (const chapter of this.#stateful) chapter.switched?.(from, to, reason);
+    for (let i = 0; i < this.#switching.length; i++) this.#switching[i]!.switched(from, to, reason);
     this.#ask(to.vp);
   }
   paused(context: PlaneContext): void {
-    for (const chapter of this.#stateful) chapter.paused?.(context);
+    for (let i = 0; i < this.#pausing.length; i++) this.#pausing[i]!.paused(context);
   }
 
   /** Under a policy that leaves the choice outside: what pends for VMPL0 makes it run, as under the one that this personality asks for. */

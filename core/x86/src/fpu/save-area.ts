@@ -45,33 +45,33 @@ const RIP = X86['x87.rip'] >>> 2;
  * @spec APM2 Appendix B Table B-4
  */
 export function saveFpuArea(arena: Arena, base: number, page: number, pages: Arena = arena): void {
-  const { u16, u32 } = arena;
-  const area = pages.u32;
+  const { u16, i32 } = arena;
+  const area = pages.i32;
   const area16 = pages.u16;
   const from = base >>> 2;
   const to = page >>> 2;
   const half = page >>> 1;
-  area[to + WORD.dp] = u32[from + DP]!;
-  area[to + WORD.dp + 1] = u32[from + DP + 1]!;
-  area[to + WORD.mxcsr] = u32[from + X86.mxcsr / 4]!;
+  area[to + WORD.dp] = i32[from + DP]!;
+  area[to + WORD.dp + 1] = i32[from + DP + 1]!;
+  area[to + WORD.mxcsr] = i32[from + X86.mxcsr / 4]!;
   area16[half + SaveAreaFpu.ftw / 2] = fullTags(arena, base);
   area16[half + SaveAreaFpu.fsw / 2] = u16[(base + X87.fsw) >>> 1]!;
   area16[half + SaveAreaFpu.fcw / 2] = u16[(base + X87.fcw) >>> 1]!;
   area16[half + SaveAreaFpu.fop / 2] = u16[(base + X87.fop) >>> 1]!;
-  area16[half + SaveAreaFpu.ds / 2] = u32[from + X86['x87.ds'] / 4]!;
-  area16[half + SaveAreaFpu.cs / 2] = u32[from + X86['x87.cs'] / 4]!;
-  area[to + WORD.rip] = u32[from + RIP]!;
-  area[to + WORD.rip + 1] = u32[from + RIP + 1]!;
+  area16[half + SaveAreaFpu.ds / 2] = i32[from + X86['x87.ds'] / 4]!;
+  area16[half + SaveAreaFpu.cs / 2] = i32[from + X86['x87.cs'] / 4]!;
+  area[to + WORD.rip] = i32[from + RIP]!;
+  area[to + WORD.rip + 1] = i32[from + RIP + 1]!;
   for (let i = 0; i < 8; i++) {
-    area[to + WORD.x87 + 2 * i] = u32[from + ST0 + 4 * i]!;
-    area[to + WORD.x87 + 2 * i + 1] = u32[from + ST0 + 4 * i + 1]!;
-    area16[half + SaveAreaFpu.x87 / 2 + 32 + i] = u32[from + ST0 + 4 * i + 2]!;
+    area[to + WORD.x87 + 2 * i] = i32[from + ST0 + 4 * i]!;
+    area[to + WORD.x87 + 2 * i + 1] = i32[from + ST0 + 4 * i + 1]!;
+    area16[half + SaveAreaFpu.x87 / 2 + 32 + i] = i32[from + ST0 + 4 * i + 2]!;
   }
-  copyVectors(u32, from + XMM0, area, to + WORD.xmm);
+  copyVectors(i32, from + XMM0, area, to + WORD.xmm);
 }
 
 /** XMM0-15 and the upper halves of YMM0-15, which follow each other in block and save area. */
-const copyVectors = (source: Uint32Array, from: number, target: Uint32Array, to: number): void => {
+const copyVectors = (source: Int32Array, from: number, target: Int32Array, to: number): void => {
   if (source === target) target.copyWithin(to, from, from + FPU_WORDS);
   else for (let w = 0; w < FPU_WORDS; w++) target[to + w] = source[from + w]!;
 };
@@ -90,31 +90,31 @@ export const isFpuAreaLegal = (arena: Arena, base: number, page: number, pages: 
  */
 export function loadFpuArea(arena: Arena, base: number, page: number, pages: Arena = arena): FpuLoad {
   if (!isFpuAreaLegal(arena, base, page, pages)) return 'mxcsr';
-  const { u8, u16, u32 } = arena;
-  const area = pages.u32;
+  const { u8, u16, i32 } = arena;
+  const area = pages.i32;
   const area16 = pages.u16;
   const to = base >>> 2;
   const from = page >>> 2;
   const half = page >>> 1;
   const fcw = legalizeFcw(area16[half + SaveAreaFpu.fcw / 2]!);
-  u32[to + DP] = area[from + WORD.dp]!;
-  u32[to + DP + 1] = area[from + WORD.dp + 1]!;
-  u32[to + X86.mxcsr / 4] = area[from + WORD.mxcsr]!;
+  i32[to + DP] = area[from + WORD.dp]!;
+  i32[to + DP + 1] = area[from + WORD.dp + 1]!;
+  i32[to + X86.mxcsr / 4] = area[from + WORD.mxcsr]!;
   u16[(base + X87.fcw) >>> 1] = fcw;
   u16[(base + X87.fsw) >>> 1] = legalizeFsw(area16[half + SaveAreaFpu.fsw / 2]!, fcw);
   u8[base + X87.tags] = abridgeTags(area16[half + SaveAreaFpu.ftw / 2]!);
   u8[base + X87.tags + 1] = 0;
   u16[(base + X87.fop) >>> 1] = area16[half + SaveAreaFpu.fop / 2]! & 0x7ff;
-  u32[to + X86['x87.ds'] / 4] = area16[half + SaveAreaFpu.ds / 2]!;
-  u32[to + X86['x87.cs'] / 4] = area16[half + SaveAreaFpu.cs / 2]!;
-  u32[to + RIP] = area[from + WORD.rip]!;
-  u32[to + RIP + 1] = area[from + WORD.rip + 1]!;
+  i32[to + X86['x87.ds'] / 4] = area16[half + SaveAreaFpu.ds / 2]!;
+  i32[to + X86['x87.cs'] / 4] = area16[half + SaveAreaFpu.cs / 2]!;
+  i32[to + RIP] = area[from + WORD.rip]!;
+  i32[to + RIP + 1] = area[from + WORD.rip + 1]!;
   for (let i = 0; i < 8; i++) {
-    u32[to + ST0 + 4 * i] = area[from + WORD.x87 + 2 * i]!;
-    u32[to + ST0 + 4 * i + 1] = area[from + WORD.x87 + 2 * i + 1]!;
-    u32[to + ST0 + 4 * i + 2] = area16[half + SaveAreaFpu.x87 / 2 + 32 + i]!;
-    u32[to + ST0 + 4 * i + 3] = 0;
+    i32[to + ST0 + 4 * i] = area[from + WORD.x87 + 2 * i]!;
+    i32[to + ST0 + 4 * i + 1] = area[from + WORD.x87 + 2 * i + 1]!;
+    i32[to + ST0 + 4 * i + 2] = area16[half + SaveAreaFpu.x87 / 2 + 32 + i]!;
+    i32[to + ST0 + 4 * i + 3] = 0;
   }
-  copyVectors(area, from + WORD.xmm, u32, to + XMM0);
+  copyVectors(area, from + WORD.xmm, i32, to + XMM0);
   return 'ok';
 }
