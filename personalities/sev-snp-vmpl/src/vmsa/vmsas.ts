@@ -183,6 +183,7 @@ export class VmsaChapter implements Vmsas, FrameWatcher {
     this.#live++;
     plane.refusal = null;
     if (has(features, SevFeature.AlternateInjection)) this.#enterAlternate(context, u32, p, apic);
+    this.#machine.hooks.preemption?.at('vmsa:loaded', context.vp);
     return null;
   }
 
@@ -255,6 +256,7 @@ export class VmsaChapter implements Vmsas, FrameWatcher {
     if (!plane.isLive) return;
     const { context, page } = plane as PlaneState;
     const { arena } = this.#machine;
+    this.#machine.hooks.preemption?.at('vmsa:leaving', context.vp);
     const pages = this.#pagesOf(plane);
     storeRegisters(arena, context.base, pages, page, has(plane.featuresLo, SevFeature.DebugSwap));
     const { u32 } = pages;
