@@ -2,6 +2,7 @@ import { EXIT_CODES, SEV_FEATURES, SEV_INSTRUCTIONS, SEV_MSRS } from '@vmplanes/
 import { hex } from '@vmplanes/binary';
 import type { SupportRow } from '@vmplanes/engine';
 import { ghcbSupport } from './ghcb/support.ts';
+import { firmwareSupport } from './psp/support.ts';
 
 const row = (kind: string, name: string, code: string, spec: string, isServed: boolean, note?: string): SupportRow => ({ kind, name, code, spec, support: isServed ? 'yes' : 'no', ...(note === undefined ? {} : { note }) });
 
@@ -23,4 +24,5 @@ export const support: readonly SupportRow[] = [
   ...SEV_MSRS.map(({ name, index, spec, about }) => row('msr', name, hex(index), spec, true, about)),
   ...EXIT_CODES.map(({ name, code, exits }) => row('exit', name, hex(code), 'APM vol. 2, Appendix C', !neverExits.has(name), neverExits.get(name) ?? { nae: '#VC', ae: 'exits at once', both: '#VC for MMIO, else exits at once' }[exits])),
   ...ghcbSupport,
+  ...firmwareSupport,
 ];

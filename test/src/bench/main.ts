@@ -1,10 +1,11 @@
 import { hypervRows } from './hyperv-rows.ts';
 import { engineRows } from './rows.ts';
+import { reportRows } from './snp-report.ts';
 import { snpRows } from './snp-rows.ts';
 import { vmplRows } from './vmpl-rows.ts';
 import type { Measurement } from './measure.ts';
 
-const allRows = [...engineRows, ...hypervRows, ...snpRows, ...vmplRows];
+const allRows = [...engineRows, ...hypervRows, ...snpRows, ...vmplRows, ...reportRows];
 const BASELINE = 'call.bare';
 const args = process.argv.slice(2);
 const json = args.includes('--json');

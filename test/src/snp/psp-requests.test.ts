@@ -1,6 +1,6 @@
 import { FirmwareStatus } from '@vmplanes/abi-sev-snp';
 import { hexBytes } from '@vmplanes/binary';
-import type { FirmwareSettings, PlatformConfig } from '@vmplanes/personality-sev-snp-vmpl';
+import { type FirmwareSettings, personality, type PlatformConfig } from '@vmplanes/personality-sev-snp-vmpl';
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { PLATFORM, PspGuest, readReport, runningProcessor } from './psp-guest.ts';
@@ -279,5 +279,15 @@ describe('CPUID table check', () => {
       }),
       { numRuns: 50 },
     );
+  });
+});
+
+describe('the support matrix', () => {
+  const rows = personality.support.filter((r) => ['guest-message', 'launch-page', 'report', 'signing-key'].includes(r.kind));
+  it('lists every message, page type, report version and key; unsupported are those that need a migration agent or a root key of the VM', () => {
+    expect(rows.filter((r) => r.support === 'no').map((r) => r.name)).toEqual(['ExportRequest', 'ImportRequest', 'AbsorbRequest', 'VmrkRequest', 'AbsorbNomaRequest']);
+    expect(rows.filter((r) => r.support === 'yes').map((r) => r.name)).toEqual([
+      'CpuidRequest', 'KeyRequest', 'ReportRequest', 'TscInfoRequest', 'Normal', 'Vmsa', 'Zero', 'Unmeasured', 'Secrets', 'Cpuid', 'version 2', 'version 3', 'version 4', 'version 5', 'Vcek', 'Vlek', 'None',
+    ]);
   });
 });

@@ -5,11 +5,15 @@ import { createPublicKey, verify, X509Certificate } from 'node:crypto';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { pathToFileURL } from 'node:url';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { npmPackage } from '../support/npm-package.ts';
 import { systemTool } from '../support/system-tool.ts';
 import { CPUID, PLATFORM, PspGuest, runningProcessor, SETTINGS } from './psp-guest.ts';
 
 const openssl = systemTool('OpenSSL', { debianPackage: 'openssl', command: 'openssl' });
+/** A maintained parser of reports that knows nothing of us. Its license (AGPL) keeps it out of our tree: tests run it from where it was unpacked. */
+const parser = npmPackage('@tinfoilsh/verifier', '1.1.0', 'sha512-QQtCgZXL868MMnaDxh64NTfUi33/DXtJap343oeAWRCiu+D24fTbZHpZzj+fdcD0p8S41r3lo028sDwu71yZGQ==');
 let folder = '';
 beforeAll(() => {
   folder = mkdtempSync(join(tmpdir(), 'vmplanes-psp-'));
@@ -126,5 +130,69 @@ describe('the chain of certificates', () => {
   it('binds the chip of the report', () => {
     const { platform } = runningProcessor();
     expect(Buffer.from(platform.vcek!.certificate).includes(Buffer.from(platform.chipId))).toBe(true);
+  });
+});
+
+/** What the parser gives of a report, as far as tests compare it. */
+interface ForeignReport {
+  readonly version: number;
+  readonly guestSvn: number;
+  readonly policy: bigint;
+  readonly policyParsed: Readonly<Record<string, unknown>>;
+  readonly platformInfoParsed: Readonly<Record<string, unknown>>;
+  readonly signerInfoParsed: Readonly<Record<string, unknown>>;
+  readonly vmpl: number;
+  readonly productName: string;
+  readonly reportData: Uint8Array;
+  readonly measurement: Uint8Array;
+  readonly hostData: Uint8Array;
+  readonly idKeyDigest: Uint8Array;
+  readonly authorKeyDigest: Uint8Array;
+  readonly reportId: Uint8Array;
+  readonly reportIdMa: Uint8Array;
+  readonly chipId: Uint8Array;
+  readonly familyId: Uint8Array;
+  readonly imageId: Uint8Array;
+  readonly currentTcb: bigint;
+  readonly reportedTcb: bigint;
+  readonly committedTcb: bigint;
+  readonly launchTcb: bigint;
+  readonly currentMajor: number;
+  readonly currentMinor: number;
+  readonly currentBuild: number;
+}
+
+describe('a report under a parser of other people', () => {
+  const parse = async (bytes: Uint8Array): Promise<ForeignReport> => {
+    const module = (await import(/* @vite-ignore */ pathToFileURL(join(parser.folder, 'dist/sev/report.js')).href)) as { readonly Report: new (data: Uint8Array) => ForeignReport };
+    return new module.Report(bytes);
+  };
+  const fill = (length: number, value: number): Uint8Array => new Uint8Array(length).fill(value);
+  function asked(reportVersion: 2 | 3 | 5): Uint8Array {
+    const guest = new PspGuest(runningProcessor({}, { reportVersion, platformInfo: 0x25n }));
+    Object.assign(guest.psp.guest, {
+      policy: 0x2b0000n, guestSvn: 7, digest: fill(48, 1), hostData: fill(32, 2), familyId: fill(16, 3), imageId: fill(16, 4), idKeyDigest: fill(48, 5), authorKeyDigest: fill(48, 6), hasAuthorKey: true,
+    });
+    return guest.report({ data: fill(64, 8), vmpl: 1, flags: 1 }).report;
+  }
+
+  for (const version of [2, 3, 5] as const) parser.it(`of version ${version} has the same fields there`, async () => {
+    const bytes = asked(version);
+    const { platform, guest } = runningProcessor();
+    const tcb = 0x7308_0000_0000_0103n;
+    expect(await parse(bytes)).toMatchObject({
+      version, guestSvn: 7, policy: 0x2b0000n, vmpl: 1, productName: 'Genoa', reportData: fill(64, 8), measurement: fill(48, 1), hostData: fill(32, 2), familyId: fill(16, 3), imageId: fill(16, 4), idKeyDigest: fill(48, 5),
+      authorKeyDigest: fill(48, 6), reportId: guest.reportId, reportIdMa: fill(32, 0xff), chipId: platform.chipId, currentTcb: tcb, reportedTcb: tcb, committedTcb: tcb, launchTcb: tcb, currentMajor: 1, currentMinor: 55, currentBuild: 1,
+      policyParsed: { smt: true, migrateMa: false, debug: true, singleSocket: false, cxlAllowed: true },
+      platformInfoParsed: { smtEnabled: true, tsmeEnabled: false, eccEnabled: true, aliasCheckComplete: true, tioEnabled: false },
+      signerInfoParsed: { signingKey: 0, maskChipKey: false, authorKeyEn: true },
+    });
+  });
+  parser.it('with a bit where nothing may be is refused there', async () => {
+    for (const at of [0x0a, 0x4c, 0x18b, 0x1eb, 0x1ef, 0x208, 0x2a0 + 144]) {
+      const changed = asked(3);
+      changed[at] = changed[at]! ^ (at === 0x0a ? 2 : 1);
+      await expect(parse(changed), `byte 0x${at.toString(16)}`).rejects.toThrow('Invalid attestation report');
+    }
   });
 });
