@@ -182,7 +182,7 @@ export interface PersonalityPlugin {
   readonly options: PlainRecord;
   /** Names of personalities whose claims it may take over. */
   readonly extends?: readonly string[];
-  /** Names of personalities whose claims it takes over where they are configured, too, before it. What it leaves is theirs. */
+  /** Names of personalities whose claims it takes over where they are configured, too, before it. What it leaves is theirs; what planes mean is its to say. */
   readonly over?: readonly string[];
   /** Given by the one personality of a machine that says what planes mean. */
   readonly meaning?: (options: PlainRecord) => PlaneMeaning;

@@ -59,8 +59,13 @@ export class HypercallChapter implements Hypercalls {
     return frame;
   }
 
-  /** @throws {HostError} Internal on a completion that is not of a call. */
   complete(context: PlaneContext, completion: Completion): void {
+    this.completeThrough(context, completion, this.#registers);
+    this.#hv.arch.retire(context);
+  }
+
+  /** @throws {HostError} Internal on a completion that is not of a call. */
+  completeThrough(context: PlaneContext, completion: Completion, io: CallIo): void {
     if (completion.kind !== MMIO_READ) throw new HostError('Internal', `hyperv-vtl: unknown completion '${completion.kind}'`);
     const frame = this.#prepare(context);
     const word = (name: string): number => {
@@ -68,11 +73,10 @@ export class HypercallChapter implements Hypercalls {
       return typeof value === 'number' ? value >>> 0 : 0;
     };
     const bytes = completeMmioRead(frame, (completion.data as { readonly size: number }).size, word('lo'), word('hi'));
-    this.#registers.loadAddresses(frame);
+    io.loadAddresses(frame);
     // The page was checked when the call was made; what became of it since is its owner's affair.
-    const isStored = this.#registers.store(frame, 0, bytes) === AccessResult.Ok;
-    this.#registers.finish(frame, isStored ? HvStatus.Success : HvStatus.OperationFailed, 0);
-    this.#hv.arch.retire(context);
+    const isStored = io.store(frame, 0, bytes) === AccessResult.Ok;
+    io.finish(frame, isStored ? HvStatus.Success : HvStatus.OperationFailed, 0);
   }
 
   callThrough(context: PlaneContext, io: CallIo): Answer {

@@ -9,6 +9,7 @@ import {
   type MemoryFaultExit,
   type Machine,
   type Personality,
+  plainPlanes,
   type PlaneContext,
   type PlaneMask,
   type PlainRecord,
@@ -55,6 +56,9 @@ export class HypervVtl implements Personality, ContextPort, TimerPort, HvContext
   ) {
     if (machine.options.maxPlanes <= options.maximumVtl) {
       throw new HostError('BadConfig', `hyperv-vtl: maximumVtl ${options.maximumVtl} needs ${options.maximumVtl + 1} planes, the machine has ${machine.options.maxPlanes}`);
+    }
+    if (options.maximumVtl > 0 && machine.meaning !== plainPlanes && !machine.meaning.dominates(1, 0)) {
+      throw new HostError('BadConfig', `hyperv-vtl: planes of this machine are ${machine.meaning.planeName(0)} and so on, not VTLs (set its option maximumVtl to 0)`);
     }
     const { chapters, intercepts, stateful } = composeChapters(this);
     this.chapters = chapters;
@@ -168,7 +172,7 @@ export class HypervVtl implements Personality, ContextPort, TimerPort, HvContext
 
   /** Names the VTLs above the current one for policies that end a run on their events. */
   #ask(vp: Vp): void {
-    vp.asked = vp.existing & ~((2 << vp.current) - 1);
+    vp.asked = vp.existing & ~((2 << vp.current) - 1) & ((2 << this.options.maximumVtl) - 1);
   }
 
   checkInvariants(): readonly string[] {

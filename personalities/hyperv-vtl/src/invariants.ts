@@ -8,6 +8,8 @@ import type { HvContext } from './ports.ts';
 export const brokenVsmRules = (hv: HvContext): readonly string[] => {
   const { machine, chapters } = hv;
   const { vsm, intercepts, protections } = chapters;
+  // Where lower planes rule, planes are no VTLs: rights and planes are another personality's.
+  if (machine.meaning.dominates(0, 1)) return intercepts.broken();
   const found: string[] = [];
   for (const vp of machine.vps) {
     const label = `VP ${vp.index}`;

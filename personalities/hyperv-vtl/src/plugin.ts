@@ -1,5 +1,7 @@
-import { Arch, HostError, Machine, PERSONALITY_API, type PersonalityPlugin, type PlainRecord, type PlaneMeaning } from '@vmplanes/engine';
+import { provideValue } from '@vmplanes/di';
+import { Arch, HostError, Machine, PERSONALITY_API, type PersonalityPlugin, type PlainRecord, type PlaneMeaning, SharedCalls } from '@vmplanes/engine';
 import { X86Arch } from '@vmplanes/x86';
+import { SharedPageCalls } from './dispatcher/shared-page-calls.ts';
 import { HypervVtl } from './hyperv-vtl.ts';
 import { optionsOf, optionsSchema } from './options.ts';
 import { support } from './support.ts';
@@ -26,7 +28,9 @@ export const personality: PersonalityPlugin = {
     const machine = scope.resolve(Machine.token);
     const arch = scope.resolve(Arch);
     if (!(arch instanceof X86Arch)) throw new HostError('BadConfig', `hyperv-vtl: needs the x86 architecture, this machine has ${arch.name}`);
-    return new HypervVtl(machine, arch, optionsOf(options));
+    const hv = new HypervVtl(machine, arch, optionsOf(options));
+    provideValue(scope, SharedCalls, new SharedPageCalls(hv));
+    return hv;
   },
 };
 

@@ -68,6 +68,8 @@ export interface Hypercalls extends Chapter {
   callThrough(context: PlaneContext, io: CallIo): Answer;
   /** Finishes a call that left to the VMM. */
   complete(context: PlaneContext, completion: Completion): void;
+  /** The same for a call that came another way: the instruction is its owner's to retire. */
+  completeThrough(context: PlaneContext, completion: Completion, io: CallIo): void;
   /** Told of flushes, by whatever keeps translations; null while nothing does. */
   flushPort: FlushPort | null;
   /** Where guests want the interrupts of devices. */

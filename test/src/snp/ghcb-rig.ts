@@ -1,7 +1,8 @@
 import { Ghcb, GHCB_MSR_CODE, type GhcbField, GhcbMsr, ghcbFields, ghcbValidBit, MessageHeader } from '@vmplanes/abi-sev-snp';
 import { createScope } from '@vmplanes/di';
-import { type Answer, type Claim, type Completion, type Cpu, type CpuExit, installEngine, InvariantChecks, type Machine, type MachineOptions, Outcome, PAGE_SIZE, type Personality, type PlainRecord, type PlainState, type PlaneContext, PlaneId, type SharedCalls, Side, type Subject, subject, SubjectKind, type Vp } from '@vmplanes/engine';
-import { type ApCreation, chapterMakers, defaultOptions, GhcbChapter, type GuestRequests, type Injection, type Rmp, SevSnpVmpl, type SnpContext, type SnpOptions, type SnpPlane, type Switching, type Vmsas } from '@vmplanes/personality-sev-snp-vmpl';
+import { type Answer, type Claim, type Completion, type Cpu, type CpuExit, installEngine, InvariantChecks, type Machine, type MachineOptions, Outcome, PAGE_SIZE, type Personality, type PlainRecord, type PlainState, type PlaneContext, PlaneId, SharedCalls, Side, type Subject, subject, SubjectKind, type Vp } from '@vmplanes/engine';
+import { type ApCreation, chapterMakers, defaultOptions, GhcbChapter, type GuestRequests, type Injection, personality, type Rmp, SevSnpVmpl, type SnpContext, type SnpOptions, type SnpPlane, type Switching, type Vmsas } from '@vmplanes/personality-sev-snp-vmpl';
+import { personality as hyperv } from '@vmplanes/personality-hyperv-vtl';
 import { CallKind, readRegister, type RegisterName, ScriptCpu, type TableScript, writeRegister, X86Arch, type X86Config, X86ExitRecords } from '@vmplanes/x86';
 
 // A machine whose guests do nothing but VMGEXIT, with the real GHCB and small stand-ins of the chapters beside it: what a request
@@ -28,6 +29,8 @@ export interface GhcbRigConfig {
   /** Installed before, so that its exits are taken over. */
   readonly beside?: { readonly name: string; readonly claims: readonly Claim[]; handle(context: PlaneContext, exit: CpuExit): Answer | null; complete?(context: PlaneContext, completion: Completion): Answer | null };
   readonly sharedCalls?: SharedCalls;
+  /** The Hyper-V interface beside, without VTLs. */
+  readonly hyperv?: boolean;
   /** Programs instead of VMGEXIT without end. */
   readonly script?: (vp: number, plane: number) => TableScript;
   /** A seeded defect: the security processor reads the request from guest memory again. */
@@ -84,7 +87,8 @@ export class GhcbRig {
   constructor(config: GhcbRigConfig = {}) {
     const { vps = 1, planes = 2 } = config;
     this.arch = new X86Arch({ cpuModel: 'epyc-like', ...config.x86 });
-    this.machine = installEngine(createScope(), { arch: this.arch, policy: 'lowest-runnable', rule: 'deliverable', options: { maxVps: vps, maxPlanes: planes, memoryBytes: 1 << 20, quantum: 1000, ...config.machine } });
+    const scope = createScope();
+    this.machine = installEngine(scope, { arch: this.arch, policy: 'lowest-runnable', rule: 'deliverable', options: { maxVps: vps, maxPlanes: planes, memoryBytes: 1 << 20, quantum: 1000, ...config.machine } });
     const options = { ...defaultOptions, ...config.options };
     const isSnp = options.level === 'sev-snp';
     this.shared = subject(SubjectKind.Host, 0, isSnp ? Side.Shared : Side.OpenShared, false);
@@ -148,7 +152,7 @@ export class GhcbRig {
             return plane.context.vp.replies.wait({ kind: 'key', key: 'sipi' }, 'advanced');
           },
         }) as ApCreation,
-      ghcb: (snp: SnpContext) => (ghcb = new GhcbChapter(snp, config.sharedCalls ?? null)),
+      ghcb: (snp: SnpContext) => (ghcb = new GhcbChapter(snp, snp.sharedCalls)),
       requests: (): GuestRequests =>
         ({
           ...quiet,
@@ -166,10 +170,13 @@ export class GhcbRig {
           },
         }) as GuestRequests,
     };
+    machine.setMeaning(personality.meaning!({}));
+    if (config.hyperv === true) machine.addPersonality(hyperv.install(scope, { maximumVtl: 0 }));
+    const sharedCalls = scope.has(SharedCalls) ? scope.resolve(SharedCalls) : (config.sharedCalls ?? null);
     const { beside } = config;
     if (beside) machine.addPersonality({ stateName: beside.name, stateVersion: 1, ...quiet, ...beside } as Personality);
-    this.snp = new SevSnpVmpl(machine, this.arch, options, makers, config.sharedCalls ?? null);
-    machine.addPersonality(this.snp, beside ? [beside.name] : []);
+    this.snp = new SevSnpVmpl(machine, this.arch, options, makers, sharedCalls);
+    machine.addPersonality(this.snp, [...(beside ? [beside.name] : []), ...(personality.over ?? [])]);
     this.ghcb = ghcb as GhcbChapter | null as GhcbChapter;
     machine.memory.addSlot({ id: 0, gpa: 0, size: PAGES * PAGE_SIZE });
     if (isSnp) for (let gpn = 0; gpn < SHARED; gpn++) this.snp.chapters.rmp.launch(gpn, [0xf, 0xf, 0xf], false);

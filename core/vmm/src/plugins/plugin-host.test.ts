@@ -34,6 +34,10 @@ describe('choosePlugins', () => {
     expect([chosen.policy, chosen.rule]).toEqual(['userspace', null]);
   });
 
+  it('lets the one that takes over say what planes mean', async () => {
+    const chosen = await choose(['b', 'a'], plugin('a', { over: ['b'], meaning: (options) => ({ ...meaning(options), planeName: (p) => `ring ${p}` }) }), plugin('b', { meaning }));
+    expect(chosen.meaning.planeName(1)).toBe('ring 1');
+  });
   it('lets one take over from others that are not there', async () => expect((await choose(['b', 'a'], plugin('a', { over: ['b', 'c'] }), plugin('b'))).plugins.map((p) => p.plugin.name)).toEqual(['b', 'a']));
 
   it.each<[string, () => Promise<unknown>, string, string]>([

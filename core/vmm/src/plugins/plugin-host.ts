@@ -33,6 +33,12 @@ const refuse = (problem: string, fix: string, details: Readonly<Record<string, u
   throw new HostError('BadConfig', `personalities: ${problem} (${fix})`, { path: 'personalities', fix, ...details });
 };
 
+/** Those that say what planes mean: where one takes over from another, that is its to say. */
+const meaningful = (plugins: readonly ChosenPlugin[]): readonly ChosenPlugin[] => {
+  const yielding = new Set(plugins.flatMap((p) => p.plugin.over ?? []));
+  return plugins.filter((p) => p.plugin.meaning && !yielding.has(p.plugin.name));
+};
+
 /** Two of one name, an extension without what it extends, two meanings: what only the whole list shows. */
 function checkTogether(plugins: readonly ChosenPlugin[]): void {
   const names = plugins.map((p) => p.plugin.name);
@@ -48,7 +54,7 @@ function checkTogether(plugins: readonly ChosenPlugin[]): void {
     const late = plugin.over?.find((other) => names.indexOf(other) > i);
     if (late !== undefined) refuse(`'${plugin.name}' takes over from '${late}', which is installed after it`, `move '${late}' before '${plugin.name}'`);
   });
-  const meanings = plugins.filter((p) => p.plugin.meaning).map((p) => p.plugin.name);
+  const meanings = meaningful(plugins).map((p) => p.plugin.name);
   if (meanings.length > 1) refuse(`${meanings.map((n) => `'${n}'`).join(' and ')} both say what planes mean`, 'keep one of them', { meanings });
 }
 
@@ -76,7 +82,7 @@ export async function choosePlugins(uses: readonly PersonalityUse[], from: Modul
     return { plugin, options: checkOptions(plugin, { ...options, ...more }) };
   });
   checkTogether(plugins);
-  const chief = plugins.find((p) => p.plugin.meaning);
+  const [chief] = meaningful(plugins);
   return {
     plugins,
     meaning: chief?.plugin.meaning?.(chief.options) ?? plainPlanes,

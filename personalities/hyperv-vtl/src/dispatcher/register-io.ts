@@ -22,21 +22,26 @@ export class RegisterIo implements CallIo {
   readonly intercepts = true;
   readonly #hv: HvContext;
   /** The callers, by VTL: their rights, the memory below their overlays. */
-  readonly #subjects: readonly Subject[];
+  #subjects: readonly Subject[] | null = null;
   /** XMM registers carry parameters. */
   readonly #xmmInput: boolean;
   readonly #xmmOutput: boolean;
 
   constructor(hv: HvContext, xmmInput: boolean, xmmOutput: boolean) {
     this.#hv = hv;
-    this.#subjects = Array.from({ length: hv.machine.options.maxPlanes }, (_, vtl) => subject(SubjectKind.Call, vtl, Side.Current, false));
     this.#xmmInput = xmmInput;
     this.#xmmOutput = xmmOutput;
   }
 
   /** Whose rights the accesses of a call have. */
   subjectOf(call: CallFrame): Subject {
-    return this.#subjects[call.vtl]!;
+    return (this.#subjects ??= this.#makeSubjects())[call.vtl]!;
+  }
+  /** Where memory has two sides, the host reaches the shared one: what the personalities together ask for is known by the first call. */
+  #makeSubjects(): readonly Subject[] {
+    const { sides } = this.#hv.arch;
+    const side = sides === null ? Side.Current : sides.areOpen ? Side.OpenShared : Side.Shared;
+    return Array.from({ length: this.#hv.machine.options.maxPlanes }, (_, vtl) => subject(SubjectKind.Call, vtl, side, false));
   }
 
   fastBytes(): number {
@@ -85,13 +90,13 @@ export class RegisterIo implements CallIo {
   }
 
   fetch(call: CallFrame, bytes: number): AccessResult {
-    return call.fetched.fetch(this.#hv.machine.memory.access, this.#subjects[call.vtl]!, call.inputGpa, bytes);
+    return call.fetched.fetch(this.#hv.machine.memory.access, this.subjectOf(call), call.inputGpa, bytes);
   }
 
   /** Backs the page and asks its watchers, too: once the call is served, nothing may keep its output from the guest. */
   admitsOutput(call: CallFrame, bytes: number): AccessResult {
     const { memory } = this.#hv.machine;
-    const caller = this.#subjects[call.vtl]!;
+    const caller = this.subjectOf(call);
     const result = memory.access.check(caller, call.outputGpa, bytes, Right.Write);
     if (result !== AccessResult.Ok) return result;
     const frame = memory.frameAt(Math.floor(call.outputGpa / PAGE_SIZE));
@@ -101,7 +106,7 @@ export class RegisterIo implements CallIo {
 
   store(call: CallFrame, from: number, to: number): AccessResult {
     const { access } = this.#hv.machine.memory;
-    return access.write(this.#subjects[call.vtl]!, call.outputGpa + from, call.output.bytes, from, to - from);
+    return access.write(this.subjectOf(call), call.outputGpa + from, call.output.bytes, from, to - from);
   }
 
   storeFast(call: CallFrame, at: number, from: number, to: number): void {
