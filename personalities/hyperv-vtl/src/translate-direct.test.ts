@@ -6,7 +6,7 @@ import { DirectCalls, Page } from './vsm-fixture.ts';
 // TranslateVirtualAddress of VTL0 and VTL1 of VP0, without a guest: tables, registers and rights are put there, and the call is made.
 
 const P = 1n, RW = 2n, US = 4n, A = 0x20n, D = 0x40n, NX = 1n << 63n;
-const R = 1n, W = 2n, X = 4n, EXEMPT = 8n, SET = 0x10n, INHIBIT = 0x20n, SUPERVISOR = 0x40n, USER = 0x80n, SMAP_ON = 0x100n, SMAP_OFF = 0x200n;
+const R = 1n, W = 2n, X = 4n, EXEMPT = 8n, SET = 0x10n, INHIBIT = 0x20n, SUPERVISOR = 0x40n, USER = 0x80n, SMAP_ON = 0x100n, SMAP_OFF = 0x200n, SHADOW = 0x400n;
 const VTL0 = 0x10n << 56n, VTL1 = 0x11n << 56n;
 const SELF = 0xffff_ffff_ffff_ffffn;
 const TABLES = 0x5000, LEAVES = TABLES + 0x3000;
@@ -161,6 +161,14 @@ describe('a translation', () => {
     // What counts is the register of the VTL asked about.
     expect(new Scene().set(1, 'cr0', 0x8000_0011n).say(W | EXEMPT | VTL0, 0x7fn)).toEqual(ok(0x7f));
   });
+  it.each([
+    ['a read of a shadow stack', P | US | A | D, R, 0], ['a write to a shadow stack', P | US | A | D, W, 0], ['a read of an ordinary page', P | RW | US, R, PRIVILEGE], ['a write to an ordinary page', P | RW | US, W, PRIVILEGE],
+  ] as const)('as a shadow-stack access: %s', (_what, entry, flags, code) => {
+    const s = new Scene();
+    s.set(0, 'cr4', 0x80_0020n);
+    s.leaf(0x31, 0x3_1000n | entry);
+    expect(s.say(flags | SHADOW | USER | VTL0, 0x31n)[1]).toBe(code);
+  });
   it('a reserved bit', () => {
     const s = new Scene().set(0, 'efer', 0x500n);
     s.leaf(0x31, 0x3_1000n | P | RW | US | NX);
@@ -307,6 +315,10 @@ describe('the event of the extended call', () => {
   });
   it('is none for what is neither', () => {
     const s = new Scene();
+    s.machine.memory.permissions[0]!.set(0x33, 1, 0);
+    for (const [flags, page, code] of [[W, 0x12n, OVERLAY], [R, 0x33n, NO_READ], [W, 0x33n, NO_WRITE], [R, 0x8_0000_0000n, NOT_PRESENT]] as const) expect(words(s, flags | VTL0, page)).toEqual([String(code), '0', '0', '0', '0', '0', '0', '0']);
+    s.protect(0, 0x33);
+    expect(words(s, R | VTL0, 0x33n)[0]).toBe('8');
     s.leaf(0x31, 0x7000_0000n | P | RW | US);
     expect(words(s, R | VTL0)).toEqual(['4', '0', '0', '0', '0', '0', '0', '0']);
   });

@@ -9,13 +9,15 @@ import { vpOf } from './vsm-calls.ts';
 
 const { Success, InvalidParameter, AccessDenied, InvalidVpIndex } = HvStatus;
 const Code = HvTranslateGvaResultCode;
-const KNOWN = ~HvTranslateGvaControlFlags.reservedMask;
+const KNOWN_LO = loWord(~HvTranslateGvaControlFlags.reservedMask), KNOWN_HI = hiWord(~HvTranslateGvaControlFlags.reservedMask);
 const flag = Object.fromEntries(Object.entries(HvTranslateGvaControlFlags.mask).map(([name, mask]) => [name, loWord(mask)])) as { readonly [K in keyof typeof HvTranslateGvaControlFlags.mask]: number };
 const VALIDATE = flag.validateRead | flag.validateWrite | flag.validateExecute;
 const CR0_WP = 1 << 16;
 const PAGE_FAULT = 14;
 const USER_LEVEL = 3;
 const TWO_32 = 2 ** 32;
+/** No error code, and no VTL. */
+const NONE = -1;
 const INTERCEPT_ACCESS = { [Access.Read]: 0, [Access.Write]: 1, [Access.Fetch]: 2 } as Readonly<Record<number, number>>;
 /** PAT entries as the interface names them: UC- is uncached. @spec SDM 3A Table 12-10; TLFS HV_TRANSLATE_GVA_RESULT */
 const cacheTypes: Readonly<Record<number, number>> = { 0: HvCacheType.Uncached, 1: HvCacheType.WriteCombining, 4: HvCacheType.WriteThrough, 5: HvCacheType.WriteProtected, 6: HvCacheType.WriteBack, 7: HvCacheType.Uncached };
@@ -27,7 +29,7 @@ interface Outcome {
   gpn: number;
   memoryType: number;
   access: Access;
-  /** Of a page fault; -1 for other failures. */
+  /** Of a page fault; {@link NONE} for other failures. */
   errorCode: number;
   /** VTL whose protection refused it. */
   interceptedBy: number;
@@ -38,7 +40,7 @@ interface Outcome {
 
 /** The translations of one call. */
 class Translation {
-  readonly out: Outcome = { code: Code.Success, gpn: 0, memoryType: 0, access: Access.Read, errorCode: -1, interceptedBy: -1, isWalk: false, gpa: 0 };
+  readonly out: Outcome = { code: Code.Success, gpn: 0, memoryType: 0, access: Access.Read, errorCode: NONE, interceptedBy: NONE, isWalk: false, gpa: 0 };
 
   constructor(
     readonly call: CallFrame,
@@ -131,7 +133,7 @@ class Translation {
         this.#fail((found.errorCode & PageFault.P) === 0 ? Code.PageNotPresent : (found.errorCode & PageFault.RSVD) !== 0 ? Code.InvalidPageTableFlags : Code.PrivilegeViolation, found.errorCode);
         return;
       case WalkKind.NotCanonical:
-        this.#fail(Code.PageNotPresent, -1);
+        this.#fail(Code.PageNotPresent);
         return;
       default:
         out.isWalk = found.isWalk;
@@ -140,7 +142,7 @@ class Translation {
     }
   }
 
-  #fail(code: number, errorCode: number): void {
+  #fail(code: number, errorCode = NONE): void {
     this.out.code = code;
     this.out.errorCode = errorCode;
     this.out.gpn = 0;
@@ -151,17 +153,17 @@ class Translation {
     const isWrite = (right & Right.Write) !== 0;
     switch (result) {
       case AccessResult.Absent:
-        this.#fail(Code.GpaUnmapped, -1);
+        this.#fail(Code.GpaUnmapped);
         return;
       case AccessResult.OverlayRefused:
-        this.#fail(Code.GpaIllegalOverlayAccess, -1);
+        this.#fail(Code.GpaIllegalOverlayAccess);
         return;
       case AccessResult.Denied:
         out.interceptedBy = this.call.hv.chapters.protections.deniedBy(this.target.plane, Math.floor(gpa / PAGE_SIZE), missing);
-        this.#fail(out.interceptedBy >= 0 ? Code.Intercept : isWrite ? Code.GpaNoWriteAccess : Code.GpaNoReadAccess, -1);
+        this.#fail(out.interceptedBy >= 0 ? Code.Intercept : isWrite ? Code.GpaNoWriteAccess : Code.GpaNoReadAccess);
         return;
       default:
-        this.#fail(isWrite ? Code.GpaNoWriteAccess : Code.GpaNoReadAccess, -1);
+        this.#fail(isWrite ? Code.GpaNoWriteAccess : Code.GpaNoReadAccess);
     }
   }
 
@@ -189,7 +191,7 @@ const translate = (call: CallFrame, input: Input): Translation | number => {
   const vp = vpOf(call, input.vpIndex);
   if (vp === null) return InvalidVpIndex;
   const { controlFlagsLo: flags, controlFlagsHi: high } = input;
-  if ((flags & ~loWord(KNOWN & 0xffff_ffffn)) !== 0 || (high & ~hiWord(KNOWN & ((1n << 64n) - 1n))) !== 0 || (flags & VALIDATE) === 0) return InvalidParameter;
+  if ((flags & ~KNOWN_LO) !== 0 || (high & ~KNOWN_HI) !== 0 || (flags & VALIDATE) === 0) return InvalidParameter;
   if ((flags & flag.enforceSmap) !== 0 && (flags & flag.overrideSmap) !== 0) return InvalidParameter;
   const vtl = inputVtl(call, high >>> 24);
   if (vtl === NO_VTL) return InvalidParameter;
