@@ -3,6 +3,7 @@ import { hex } from '@vmplanes/binary';
 import type { SupportRow } from '@vmplanes/engine';
 import { ghcbSupport } from './ghcb/support.ts';
 import { firmwareSupport } from './psp/support.ts';
+import { svsmSupport } from './svsm/support.ts';
 
 const row = (kind: string, name: string, code: string, spec: string, isServed: boolean, note?: string): SupportRow => ({ kind, name, code, spec, support: isServed ? 'yes' : 'no', ...(note === undefined ? {} : { note }) });
 
@@ -25,4 +26,5 @@ export const support: readonly SupportRow[] = [
   ...EXIT_CODES.map(({ name, code, exits }) => row('exit', name, hex(code), 'APM vol. 2, Appendix C', !neverExits.has(name), neverExits.get(name) ?? { nae: '#VC', ae: 'exits at once', both: '#VC for MMIO, else exits at once' }[exits])),
   ...ghcbSupport,
   ...firmwareSupport,
+  ...svsmSupport,
 ];

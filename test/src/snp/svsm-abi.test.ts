@@ -1,4 +1,5 @@
 import * as abi from '@vmplanes/abi-svsm';
+import { personality } from '@vmplanes/personality-sev-snp-vmpl';
 import { describe, expect, it } from 'vitest';
 
 const { CoreCall, AttestationCall, VtpmCall, ApicCall, UefiMmCall } = abi;
@@ -50,6 +51,12 @@ describe('SVSM calls', () => {
   it('declares no other call', () => expect(abi.SVSM_CALLS).toHaveLength(18));
   it('names what it does not serve', () => {
     expect(abi.SVSM_CALLS.filter((c) => c.unsupported !== undefined).map((c) => c.name)).toEqual(['SVSM_CORE_DEPOSIT_MEM', 'SVSM_CORE_WITHDRAW_MEM', 'SVSM_UEFI_MM_CALL']);
+  });
+  it('every call is in the support matrix once: served, or refused with its reason', () => {
+    const rows = personality.support.filter((r) => /^SVSM (core|attestation|vTPM|APIC|UEFI MM)$/.test(r.kind));
+    expect(rows.map((r) => r.name).sort()).toEqual(abi.SVSM_CALLS.map((c) => c.name).sort());
+    for (const r of rows) expect([r.name, r.support === 'yes' || (r.note ?? '') !== '']).toEqual([r.name, true]);
+    expect(rows.filter((r) => r.support === 'no').map((r) => r.name)).toEqual(['SVSM_CORE_DEPOSIT_MEM', 'SVSM_CORE_WITHDRAW_MEM', 'SVSM_UEFI_MM_CALL']);
   });
   it('finds and names calls by number', () => {
     expect(abi.svsmCallOf(2, 1)).toBe(VtpmCall.Cmd);

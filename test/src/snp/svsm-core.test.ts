@@ -158,7 +158,7 @@ describe('REMAP_CA to an unusable page, unchecked', () => {
       yield { op: 'call', via: 'vmgexit', regs: { rax: 0, rcx: At.fresh } };
     });
     expect(rig.exits).toEqual([expect.objectContaining({ kind: 'sevTermination', vmpl: 0, msrLo: 0x100, reasonSet: 0, reasonCode: 0, text: expect.stringContaining('the new calling area cannot be reached') })]);
-    expect(rig.requests.keys.every((k) => k.every((b) => b === 0))).toBe(true);
+    expect(rig.provider.attestation.psp.isCleared).toBe(true);
     // Nothing runs any more.
     rig.run();
     expect(rig.machine.vp(0).current).toBe(0);

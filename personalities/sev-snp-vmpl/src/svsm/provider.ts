@@ -380,7 +380,7 @@ export class SvsmProvider implements Svsm {
     return Success;
   }
   #end({ vp }: SvsmFrame): Answer {
-    for (const key of this.snp.chapters.requests.keys) key.fill(0);
+    this.attestation.psp.isCleared = true;
     const own = this.snp.chapters.switching.create(vp, 0);
     [own.ghcbMsrLo, own.ghcbMsrHi] = [TERMINATE, 0];
     return terminate(this.snp, own, 0, 0, 0, 0, `the SVSM cannot go on, ${this.#why}`);
