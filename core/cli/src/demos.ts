@@ -1,8 +1,19 @@
-import type { GuestConfig } from '@vmplanes/vmm';
+import { type GuestConfig, hasSwtpm } from '@vmplanes/vmm';
 import { fileURLToPath } from 'node:url';
 
-/** A guest that `vmplanes start` can run: a file of the repository, or a configuration. */
-export type Demo = { readonly file: string } | { readonly config: GuestConfig };
+/** What this host adds to a demonstration, and what it says of what it lacks. */
+export interface DemoHost {
+  readonly overrides: GuestConfig;
+  readonly notice: string | null;
+}
+/** A guest that `vmplanes start` can run: a file of the repository, with what this host adds, or a configuration. */
+export type Demo = { readonly file: string; readonly host?: () => DemoHost } | { readonly config: GuestConfig };
+
+/** The guest below an SVSM has a TPM where the program that is one is installed. */
+const withTpm = (): DemoHost =>
+  hasSwtpm()
+    ? { overrides: { personalities: [{ use: 'sev-snp-vmpl', options: { vtpm: true } }] }, notice: null }
+    : { overrides: {}, notice: 'swtpm is not installed, so this guest has no TPM and leaves its TPM commands out (to see them: apt-get install -y swtpm)' };
 
 const systemTime = 0x4b564d01;
 
@@ -40,6 +51,7 @@ export const demos: Readonly<Record<string, Demo>> = {
       },
     },
   },
+  'sev-snp-builtin-svsm': { file: fileURLToPath(new URL('../../../test/src/snp-demo/guest.json', import.meta.url)), host: withTpm },
   plain: {
     config: { type: 'plain', name: 'one plane', scripts: { tables: { main: { steps: [{ op: 'cpuid', leaf: 0 }, { op: 'work', cost: 100 }] } }, run: [{ vp: 0, script: 'main' }] } },
   },

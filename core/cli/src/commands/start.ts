@@ -28,5 +28,7 @@ export async function start({ guestType, trace, seed }: StartOptions): Promise<O
   const args = { check: true, keepSwitches: SHOWN_SWITCHES, ...(trace === undefined ? {} : { trace }) };
   if ('config' in demo) return runGuest(withOptions(demo.config, overrides), {}, args);
   const notes = trace === undefined ? {} : { traceNotes: traceNotes(demo.file, trace) };
-  return runGuest(withOptions(readConfig(demo.file), overrides), { baseFile: demo.file, ...notes }, args);
+  const here = demo.host?.();
+  const outcome = await runGuest({ ...withOptions(readConfig(demo.file), overrides), ...here?.overrides }, { baseFile: demo.file, ...notes }, args);
+  return here?.notice ? { ...outcome, text: `${outcome.text}\n\n${here.notice}` } : outcome;
 }

@@ -1,5 +1,5 @@
 import { RmpStatus } from '@vmplanes/abi-sev-snp';
-import { SVSM_PROTOCOL_RESULT, SvsmCoreResult, SvsmCallingArea, SvsmProtocol, SvsmResult, svsmCallName } from '@vmplanes/abi-svsm';
+import { SVSM_PROTOCOL_RESULT, SvsmCoreResult, SvsmCallingArea, SvsmProtocol, SvsmResult } from '@vmplanes/abi-svsm';
 import { type Answer, type Completion, type Machine, type PlainRecord, type PlainState, type PlaneContext, type Vp } from '@vmplanes/engine';
 import { readMsr, readRegister, writeRegister } from '@vmplanes/x86';
 import type { SvsmDeviation } from '../options.ts';
@@ -10,6 +10,7 @@ import { keyResponse } from './attestation.ts';
 import { launchGuest } from './boot.ts';
 import { bindings } from './calls.ts';
 import { type SvsmCpu, freshCpu, SvsmFrame } from './frame.ts';
+import { noteCall } from './trace-call.ts';
 import { GuestPages } from './guest-pages.ts';
 import type { SvsmHandler } from './handler.ts';
 import type { PspState } from './psp-channel.ts';
@@ -98,7 +99,10 @@ export class SvsmProvider implements Svsm {
 
   planeCreated(context: PlaneContext): void {
     if (context.plane === this.guestVmpl && this.snp.options.svsmApic) this.#emulateApic(context);
-    if (context.plane === 0) this.#plan(context, Work.Resume);
+    if (context.plane !== 0) return;
+    this.#plan(context, Work.Resume);
+    // AP creation names it before it runs.
+    if (this.machine.options.maxPlanes > this.guestVmpl) this.snp.chapters.switching.create(context.vp, this.guestVmpl);
   }
   planeReset(context: PlaneContext): void {
     if (context.plane === this.guestVmpl && this.cpuOf(context.vp.index).hasApic) this.#emulateApic(context);
@@ -264,7 +268,8 @@ export class SvsmProvider implements Svsm {
   #return(frame: SvsmFrame, result: number): Answer {
     const { cpu, vp, guest } = frame;
     const { vmsas } = this.snp.chapters;
-    this.machine.hooks.trace?.note(guest.context, 'svsm-call', { name: svsmCallName(frame.protocol, frame.number), result: result >>> 0 });
+    const { trace } = this.machine.hooks;
+    if (trace !== null) noteCall(trace, frame, guest.context, result);
     const vmsa = cpu.vmsa;
     if (vmsa >= 0) {
       vmsas.write(vmsa, VmsaField.Rax, BigInt(result >>> 0));
