@@ -19,7 +19,8 @@ const TIMEOUT_MS = 20_000;
  */
 const TALK = `
 const [path, ...commands] = process.argv.slice(1);
-const socket = require('node:net').connect(path);
+let socket;
+let tries = 0;
 const answers = [];
 let bytes = Buffer.alloc(0);
 const lengthOf = (hex) => hex.startsWith('0000000c') ? 16 : 4;
@@ -27,8 +28,7 @@ const next = () => {
   if (answers.length === commands.length) { process.stdout.write(JSON.stringify(answers)); socket.end(); return; }
   socket.write(Buffer.from(commands[answers.length], 'hex'));
 };
-socket.on('connect', next);
-socket.on('data', (more) => {
+const take = (more) => {
   bytes = Buffer.concat([bytes, more]);
   const head = lengthOf(commands[answers.length]);
   if (bytes.length < 4) return;
@@ -39,8 +39,19 @@ socket.on('data', (more) => {
   answers.push(bytes.subarray(0, all).toString('hex'));
   bytes = bytes.subarray(bytes.length);
   next();
-});
-socket.on('error', (error) => { process.stderr.write(error.message); process.exitCode = 1; });
+};
+// The program makes its socket a little before it listens on it.
+const open = () => {
+  socket = require('node:net').connect(path);
+  socket.on('connect', next);
+  socket.on('data', take);
+  socket.on('error', (error) => {
+    if (answers.length === 0 && tries++ < 500) { setTimeout(open, 20); return; }
+    process.stderr.write(error.message);
+    process.exitCode = 1;
+  });
+};
+open();
 `;
 
 function talk(path: string, commands: readonly Uint8Array[]): readonly Uint8Array[] {

@@ -1,7 +1,7 @@
 import { hexBytes, parseHexBytes } from '@vmplanes/binary';
 import { HostError, type PlainRecord } from '@vmplanes/engine';
 import { type ChildProcess, spawn } from 'node:child_process';
-import { accessSync, constants, existsSync, mkdtempSync, rmSync } from 'node:fs';
+import { accessSync, constants, mkdtempSync, rmSync } from 'node:fs';
 import { connect, type Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import { delimiter, join } from 'node:path';
@@ -81,14 +81,8 @@ export class Swtpm implements HostService {
     child.on('error', (error) => this.#fail(`${COMMAND} cannot be started: ${error.message}`));
     child.on('exit', (code, signal) => this.#fail(`${COMMAND} ended with ${signal ?? `code ${code}`}`));
     child.unref();
-    for (let waited = 0; !existsSync(data) || !existsSync(this.#control()); waited += LOOK_MS) {
-      if (this.#failure !== null) throw new Error(this.#failure);
-      if (waited > START_MS) throw new Error(`${COMMAND} does not listen`);
-      await wait(LOOK_MS);
-    }
     if (this.#saved !== null) loadTpmState(this.#control(), this.#saved);
-    const socket = connect(data);
-    await new Promise<void>((resolve, reject) => socket.once('connect', resolve).once('error', reject));
+    const socket = await this.#connect(data);
     socket.on('data', (bytes) => this.#take(bytes));
     socket.on('close', () => this.#fail(`${COMMAND} closed its connection`));
     socket.on('error', (error) => this.#fail(error.message));
@@ -96,6 +90,18 @@ export class Swtpm implements HostService {
     socket.unref();
     this.#socket = socket;
     return socket;
+  }
+
+  /** The program makes its sockets a little before it listens on them. */
+  async #connect(path: string): Promise<Socket> {
+    for (let waited = 0; ; waited += LOOK_MS) {
+      if (this.#failure !== null) throw new Error(this.#failure);
+      const socket = connect(path);
+      const error = await new Promise<Error | null>((resolve) => socket.once('connect', () => resolve(null)).once('error', resolve));
+      if (error === null) return socket;
+      if (waited > START_MS) throw new Error(`${COMMAND} does not listen: ${error.message}`);
+      await wait(LOOK_MS);
+    }
   }
 
   #exchange(socket: Socket, command: Buffer): Promise<Buffer | null> {

@@ -46,6 +46,7 @@ export const createVcpu: SvsmHandler = (p, call) => {
   const revoked = p.revoke(gpn, false);
   if (revoked !== 0) return revoked;
   p.preempt('svsm:vmsa-revoked', call.vp);
+  if (!p.pages.takeVmsa(vmsa)) return InvalidAddress;
   const { vmsas } = p.snp.chapters;
   const isFit =
     ((vmsas.read(vmsa, VmsaField.VmplWord) >> 16n) & 0xffn) === BigInt(guestVmpl) &&

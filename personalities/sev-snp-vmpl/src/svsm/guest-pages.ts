@@ -1,4 +1,4 @@
-import { VmplPermission } from '@vmplanes/abi-sev-snp';
+import { VmplPermission, Vmsa } from '@vmplanes/abi-sev-snp';
 import { SVSM_CALLING_AREA_HEAD } from '@vmplanes/abi-svsm';
 import { AccessResult, type CallBuffer, PAGE_SIZE, Side, subject, SubjectKind } from '@vmplanes/engine';
 import type { SnpContext } from '../ports.ts';
@@ -9,6 +9,9 @@ const LIMIT = 2n ** 52n;
 /** Where the image of an SVSM has its own first VMSA: never the guest's. @spec coconut-svsm kernel/src/mm/memory.rs */
 const LAUNCH_VMSA = 0xffff_ffff_f000;
 const { Read, Write } = VmplPermission;
+
+/** Bytes of a VMSA that hold registers. @spec APM vol. 2, Table B-4 */
+const VMSA_USED = Vmsa.at.lbrStack;
 
 /** What a page is to the provider. */
 export const PageState = {
@@ -34,6 +37,7 @@ export class GuestPages {
   readonly #end: number;
   readonly #rights: number;
   readonly #word = new Uint8Array(8);
+  readonly #area = new Uint8Array(VMSA_USED);
 
   constructor(snp: SnpContext, registry: Registry) {
     this.#snp = snp;
@@ -89,6 +93,17 @@ export class GuestPages {
   /** Stores bytes of a result. @returns false when it is not usable memory; nothing is stored then. */
   store(gpa: number, bytes: Uint8Array, length = bytes.length): boolean {
     return this.stateOf(gpa, length) === PageState.Usable && this.#snp.machine.memory.access.write(this.#subject, gpa, bytes, 0, length) === AccessResult.Ok;
+  }
+
+  /**
+   * Takes in what the guest wrote into a page that becomes a VMSA: the processor reads it from there, so a trace must know it.
+   * Called when the guest cannot write it any more. @returns false when the page cannot be reached.
+   */
+  takeVmsa(gpa: number): boolean {
+    const { access, subjects } = this.#snp.machine.memory;
+    if (access.read(this.#subject, gpa, this.#area, 0, this.#area.length) !== AccessResult.Ok) return false;
+    // A replay gives the bytes of the trace, and memory gets them here.
+    return access.onCallRead === null || access.write(subjects[0]!.host, gpa, this.#area, 0, this.#area.length) === AccessResult.Ok;
   }
 
   /** Clears a page, whatever the guest may do with it. @returns false when the page cannot be reached. */
