@@ -56,7 +56,7 @@ export async function composeGuest(config: GuestConfig, host: VmHost): Promise<C
   const chosen = await choosePlugins(guest.personalities, catalogue, (plugin, options) => host.inputs?.[plugin.name] ?? plugin.hostInputs?.(options, freshBytes) ?? {});
   const image = guest.boot === null ? null : readBootImage(guest.boot, directory);
   const composed = composeMachine(guest, chosen, host.check ?? false, image);
-  return { guest, composed, configHash: configHashOf(guest, composed.personalities, image), directory };
+  return { guest, composed, configHash: configHashOf(guest, chosen.plugins, image), directory };
 }
 
 const freshBytes = (bytes: number): Uint8Array => new Uint8Array(randomBytes(bytes));

@@ -1,5 +1,5 @@
 import { createScope, disposeScope, type Scope } from '@vmplanes/di';
-import { Activity, HostError, installEngine, InvariantChecks, type Machine, PAGE_SIZE, type PendingRuleName, pendingRules, PlaneId, schedulerPolicies, type SchedulerPolicyName } from '@vmplanes/engine';
+import { Activity, HostError, installEngine, InvariantChecks, type Machine, PAGE_SIZE, type PendingRuleName, pendingRules, type PlainRecord, PlaneId, schedulerPolicies, type SchedulerPolicyName } from '@vmplanes/engine';
 import { kvmBehaviours } from '@vmplanes/kvm';
 import { X86Arch } from '@vmplanes/x86';
 import { createHash } from 'node:crypto';
@@ -41,9 +41,16 @@ function known<T extends string>(name: string | null, table: Readonly<Record<T, 
 const sorted = (_key: string, value: unknown): unknown =>
   typeof value === 'object' && value !== null && !Array.isArray(value) ? Object.fromEntries(Object.entries(value).sort(([a], [b]) => (a < b ? -1 : 1))) : value;
 
+/** Options that are not what they are without being named. An option that a later version adds changes no hash of a guest that does not name it. */
+const named = (schema: PlainRecord, options: PlainRecord): object => {
+  const properties = schema['properties'] as Readonly<Record<string, PlainRecord>> | undefined;
+  return Object.fromEntries(Object.entries(options).filter(([name, value]) => JSON.stringify(properties?.[name]?.['default']) !== JSON.stringify(value)));
+};
+
 /** Hash of everything that decides how a guest runs; equal for equal guests, in whatever order their keys were written. */
-export const configHashOf = (guest: ResolvedGuest, personalities: Composed['personalities'], image: BootImage | null = null): string => {
+export const configHashOf = (guest: ResolvedGuest, plugins: ChosenPlugins['plugins'], image: BootImage | null = null): string => {
   const { name: _name, type: _type, personalities: _uses, boot: _boot, ...rest } = guest;
+  const personalities = plugins.map(({ plugin: { name, version, options: schema }, options }) => ({ name, version, options: named(schema, options) }));
   // What an image holds counts, not where it lies.
   const booted = image === null ? {} : { boot: { sha256: image.sha256, commandLine: image.commandLine } };
   return createHash('sha256').update(JSON.stringify([{ ...rest, ...booted }, personalities], sorted)).digest('hex');
