@@ -1,5 +1,4 @@
 import { Capability, type ExtensionAnswer, extensionRow, NUMBERS, numberOf, type Profile } from '@vmplanes/abi-kvm-planes';
-import { standardSize } from '@vmplanes/x86';
 import { fail, type KvmResult, ret } from './result.ts';
 import type { KvmSystem } from './system.ts';
 import { vmTypes } from './vm-type.ts';
@@ -44,7 +43,7 @@ const plain: Readonly<Record<number, (vm: KvmVm | null, system: KvmSystem) => nu
   [Capability.DIRTY_LOG_RING]: () => DIRTY_RING_MAX_BYTES,
   [Capability.X86_BUS_LOCK_EXIT]: () => BUS_LOCK_MODES,
   [Capability.SREGS2]: () => 1,
-  [Capability.XSAVE2]: (vm) => (vm === null ? XSAVE_REGION : Math.max(XSAVE_REGION, standardSize(vm.hardware.features.xcr0))),
+  [Capability.XSAVE2]: () => XSAVE_REGION,
   [Capability.VM_TSC_CONTROL]: () => 1,
   [Capability.X86_TRIPLE_FAULT_EVENT]: () => 1,
   [Capability.MEMORY_FAULT_INFO]: () => 1,

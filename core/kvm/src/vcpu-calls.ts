@@ -4,7 +4,7 @@ import { enableVcpuCap } from './enable-cap.ts';
 import { fail, OK } from './result.ts';
 import { getCpuid2, setCpuid2 } from './state/cpuid.ts';
 import { getVcpuEvents, setVcpuEvents } from './state/events.ts';
-import { getFpu, getXcrs, getXsave, getXsave2, setFpu, setXcrs, setXsave } from './state/fpu.ts';
+import { getFpu, getXcrs, getXsave, setFpu, setXcrs, setXsave } from './state/fpu.ts';
 import { getLapic, getOneReg, getRegList, noNestedState, setLapic, setOneReg, translate } from './state/misc.ts';
 import { getMpState, setMpState } from './state/mp-state.ts';
 import { getMsrs, setMsrs } from './state/msrs.ts';
@@ -106,7 +106,7 @@ export const vcpuCalls: Readonly<Partial<Record<PlaneIoctl, VcpuCall>>> = {
   KVM_GET_NESTED_STATE: noNestedState,
   KVM_SET_NESTED_STATE: noNestedState,
   KVM_GET_XSAVE: getXsave,
-  KVM_GET_XSAVE2: getXsave2,
+  KVM_GET_XSAVE2: getXsave,
   KVM_SET_XSAVE: setXsave,
   KVM_GET_REG_LIST: getRegList,
   KVM_TRANSLATE: translate,

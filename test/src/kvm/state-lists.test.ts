@@ -45,6 +45,9 @@ describe('Linux Documentation/virt/kvm/api.rst §4.20, KVM_GET_CPUID2: the CPUID
     const { result, bytes } = get(rig, 2);
     expect([result, nent(bytes), bytes.subarray(4).some((b) => b !== 0)]).toEqual(['E2BIG', 3, false]);
     expect(get(rig, 0).result).toBe('E2BIG');
+    // The word behind the count is the caller's.
+    const header = Uint8Array.of(2, 0, 0, 0, 0xee, 0xee, 0xee, 0xee);
+    expect([word(rig.c.call(rig.vcpu(), 'KVM_GET_CPUID2', header)), [...header]]).toEqual(['E2BIG', [3, 0, 0, 0, 0xee, 0xee, 0xee, 0xee]]);
   });
   it('a pointer that does not reach: EFAULT, nothing written', () => {
     const rig = new Rig('vmplanes');

@@ -1,4 +1,4 @@
-import { Capability, KvmDebugregs, KvmFpu, KvmLapicState, KvmOneReg, KvmRegs, KvmTranslation, KvmVcpuEvents, KvmXcrs, KvmXsave } from '@vmplanes/abi-kvm-planes';
+import { Capability, KvmDebugregs, KvmFpu, KvmLapicState, KvmOneReg, KvmRegs, KvmSregs, KvmTranslation, KvmVcpuEvents, KvmXcrs, KvmXsave } from '@vmplanes/abi-kvm-planes';
 import type { Infer } from '@vmplanes/binary';
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
@@ -91,6 +91,21 @@ describe('Linux Documentation/virt/kvm/api.rst §4.31, §4.32: KVM_GET_VCPU_EVEN
     expect(get(rig).smi).toEqual({ smm: 0, pending: 0, smmInsideNmi: 0, latchedInit: 1 });
     expect(set(rig, { ...fresh, interrupt: { injected: 2, nr: 9, soft: 4, shadow: 4 }, nmi: { injected: 8, pending: 16, masked: 32, reservedPad: 0 }, smi: { smm: 2, pending: 4, smmInsideNmi: 8, latchedInit: 0 } })).toBe('0');
     expect([get(rig).interrupt, get(rig).nmi, get(rig).smi]).toEqual([{ injected: 1, nr: 9, soft: 1, shadow: 0 }, { injected: 1, pending: 1, masked: 1, reservedPad: 0 }, { smm: 1, pending: 1, smmInsideNmi: 1, latchedInit: 1 }]);
+  });
+
+  it('an injected exception brings no payload: CR2 stays', () => {
+    const rig = new Rig('vmplanes', {}, { 0: { 0: { id: 'g', steps: [{ op: 'work' }], handlers: { 14: [{ op: 'out', port: 14, value: 0 }] } } } });
+    const sregs = rig.get(rig.vcpu(), 'KVM_GET_SREGS', KvmSregs);
+    rig.set(rig.vcpu(), 'KVM_SET_SREGS', KvmSregs, { ...sregs, cr2: 0x77n });
+    rig.set(rig.vcpu(), 'KVM_SET_VCPU_EVENTS', KvmVcpuEvents, { ...fresh, exception: { ...fresh.exception, injected: 1, nr: 14 }, exceptionHasPayload: 1, exceptionPayload: 0x99n });
+    expect([word(rig.run()), rig.exitReason(), rig.get(rig.vcpu(), 'KVM_GET_SREGS', KvmSregs).cr2]).toEqual(['0', 2, 0x77n]);
+  });
+  it('an NMI that was held back is pending for its plane as soon as it may be taken', () => {
+    const rig = rigOf();
+    rig.set(rig.fd(1), 'KVM_SET_VCPU_EVENTS', KvmVcpuEvents, { ...fresh, nmi: { injected: 0, pending: 1, masked: 1, reservedPad: 0 } });
+    expect(rig.context(0).vp.pending).toBe(0);
+    set(rig, { ...fresh, flags: 0 });
+    expect([rig.context(0).vp.pending, get(rig).nmi.pending]).toEqual([0b10, 1]);
   });
 
   const injected = (nr: number): Partial<Events> => ({ exception: { ...fresh.exception, injected: 1, nr } });
@@ -290,7 +305,7 @@ describe('Linux Documentation/virt/kvm/api.rst §4.22, §4.23, §4.42 to §4.45:
       const rig = rigOf();
       expect(set(rig, xcrs([{ xcr: 1, value: 9n }, { xcr: 0, value: 7n }]))).toBe('0');
       const { nrXcrs, flags, xcrs: rows } = get(rig);
-      expect([nrXcrs, flags, rows[0]!.value, rows.slice(1).every((r) => r.xcr === 0 && r.value === 0n)]).toEqual([1, 0, 7n, true]);
+      expect([nrXcrs, flags, rows[0]!.value, rows.every((r) => r.xcr === 0 && r.reserved === 0), rows.slice(1).every((r) => r.value === 0n)]).toEqual([1, 0, 7n, true, true]);
       // Rows behind the count are not looked at.
       expect(set(rig, xcrs([{ xcr: 0, value: 3n }], 0))).toBe('0');
       expect(get(rig).xcrs[0]!.value).toBe(7n);
@@ -386,4 +401,19 @@ describe('Linux Documentation/virt/kvm/api.rst §4.15: KVM_TRANSLATE', () => {
     rig.c.do(rig.fd(1), 'KVM_TRANSLATE', bytes);
     expect(KvmTranslation.read(new DataView(bytes.buffer), 0)).toMatchObject({ linearAddress: 0x1234_5678n, physicalAddress: 0x1234_5678n, valid: 1, writeable: 1, usermode: 1 });
   });
+  it('an address without a translation has none, and no right', () => {
+    const rig = rigOf();
+    // Long mode over an empty table.
+    const sregs = rig.get(rig.fd(1), 'KVM_GET_SREGS', KvmSregs);
+    rig.set(rig.fd(1), 'KVM_SET_SREGS', KvmSregs, { ...sregs, cr0: 0x8000_0011n, cr3: 0x1000n });
+    rig.vm.machine.memory.addSlot({ id: 0, gpa: 0, size: 0x4000 });
+    const bytes = encode(KvmTranslation, { linearAddress: 0x1234_5678n, physicalAddress: 7n, valid: 9, writeable: 9, usermode: 9 });
+    expect(word(rig.c.call(rig.fd(1), 'KVM_TRANSLATE', bytes))).toBe('0');
+    expect(KvmTranslation.read(new DataView(bytes.buffer), 0)).toMatchObject({ linearAddress: 0x1234_5678n, physicalAddress: 0xffff_ffff_ffff_ffffn, valid: 0, writeable: 0, usermode: 0 });
+  });
+});
+
+it.each(['KVM_GET_NESTED_STATE', 'KVM_SET_NESTED_STATE'] as const)('Linux arch/x86/kvm/x86.c kvm_arch_vcpu_ioctl: %s without nested virtualisation', (name) => {
+  const rig = rigOf();
+  expect([new Uint8Array(127), new Uint8Array(128), new Uint8Array(4096)].map((bytes) => word(rig.c.call(rig.fd(1), name, bytes)))).toEqual(['EFAULT', 'EINVAL', 'EINVAL']);
 });

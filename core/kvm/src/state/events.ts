@@ -43,7 +43,7 @@ export const getVcpuEvents: VcpuCall = ({ vm, context }, argument) => {
 export const setVcpuEvents: VcpuCall = ({ vm, context }, argument) => {
   const e = argument.read(KvmVcpuEvents);
   if (e === null) return fail('EFAULT');
-  const known = Object.values(VcpuEventValid).reduce((a, b) => a | b, 0);
+  const known = (Object.values(VcpuEventValid) as readonly number[]).reduce((a, b) => a | b);
   if (e.flags & ~known) return fail('EINVAL');
   const payload = (e.flags & VcpuEventValid.PAYLOAD) !== 0;
   if (payload && (!vm.caps.exceptionPayload || (e.exception.pending && e.exception.injected))) return fail('EINVAL');
@@ -57,7 +57,7 @@ export const setVcpuEvents: VcpuCall = ({ vm, context }, argument) => {
   set('exception.hasErrorCode', yes(e.exception.hasErrorCode));
   set('exception.errorCode', e.exception.errorCode);
   set('exception.hasPayload', payload ? yes(e.exceptionHasPayload) : 0);
-  setReg(vm.machine, context, 'exception.payload', payload ? e.exceptionPayload : 0n);
+  setReg(vm.machine, context, 'exception.payload', e.exceptionPayload);
   set('interrupt.injected', yes(e.interrupt.injected));
   set('interrupt.vector', e.interrupt.nr);
   set('interrupt.soft', yes(e.interrupt.soft));

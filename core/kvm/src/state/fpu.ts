@@ -1,5 +1,5 @@
 import { KvmFpu, KvmXcrs } from '@vmplanes/abi-kvm-planes';
-import { exportXsave, Fx64, importXsave, legalizeXcr0, loadFxsave, saveFxsave, standardSize, X86 } from '@vmplanes/x86';
+import { exportXsave, Fx64, importXsave, legalizeXcr0, loadFxsave, saveFxsave, X86 } from '@vmplanes/x86';
 import { fail, OK } from '../result.ts';
 import { getReg, type PlaneVcpu, setReg, type VcpuCall } from './target.ts';
 
@@ -25,14 +25,9 @@ const withOwnPkru = <T>(vcpu: PlaneVcpu, use: (base: number) => T): T => {
 };
 
 const FXSAVE_BYTES = 512;
-/** Parts of kvm_fpu in an FXSAVE64 image: [offset in kvm_fpu, offset in the image, bytes]. @spec SDM 1 Table 10-2 */
+/** Parts of kvm_fpu in an FXSAVE64 image: [offset in kvm_fpu, offset in the image, bytes]; the first is the environment of the x87. @spec SDM 1 Table 10-2 */
 const parts = [
-  [128, 0, 2],
-  [130, 2, 2],
-  [132, 4, 1],
-  [134, 6, 2],
-  [136, 8, 8],
-  [144, 16, 8],
+  [128, 0, 24],
   [408, 24, 4],
   [0, 32, 128],
   [152, 160, 256],
@@ -62,28 +57,21 @@ export const setFpu: VcpuCall = (vcpu, argument) => {
 const XSAVE_BYTES = 4096;
 const XFEATURES_AT = 512;
 
-const imageSize = ({ vm }: PlaneVcpu): number => Math.max(XSAVE_BYTES, standardSize(vm.hardware.features.xcr0));
-
-const exportImage = (vcpu: PlaneVcpu, size: number): Uint8Array => {
-  const image = new Uint8Array(imageSize(vcpu));
+/**
+ * Both forms give the same 4096 bytes: no component of ours lies behind them.
+ * @spec Linux Documentation/virt/kvm/api.rst §4.42, §4.134
+ */
+export const getXsave: VcpuCall = (vcpu, argument) => {
+  const image = new Uint8Array(XSAVE_BYTES);
   withOwnPkru(vcpu, (base) => exportXsave(vcpu.vm.machine.arena, base, image, vcpu.vm.hardware.features.xcr0));
   // Where XSAVE is not offered the image is FXSAVE with x87 and SSE present.
   image[XFEATURES_AT]! |= 3;
-  return image.subarray(0, size);
+  return argument.store(0, image) ? OK : fail('EFAULT');
 };
-
-/** @spec Linux Documentation/virt/kvm/api.rst §4.42: EINVAL when the whole image does not fit 4096 bytes. */
-export const getXsave: VcpuCall = (vcpu, argument) => {
-  if (imageSize(vcpu) > XSAVE_BYTES) return fail('EINVAL');
-  return argument.store(0, exportImage(vcpu, XSAVE_BYTES)) ? OK : fail('EFAULT');
-};
-
-/** @spec Linux Documentation/virt/kvm/api.rst §4.134 */
-export const getXsave2: VcpuCall = (vcpu, argument) => (argument.store(0, exportImage(vcpu, imageSize(vcpu))) ? OK : fail('EFAULT'));
 
 /** @spec Linux Documentation/virt/kvm/api.rst §4.43 */
 export const setXsave: VcpuCall = (vcpu, argument) => {
-  const image = argument.bytes(0, imageSize(vcpu)) ?? argument.bytes(0, XSAVE_BYTES);
+  const image = argument.bytes(0, XSAVE_BYTES);
   if (image === null) return fail('EFAULT');
   const { vm } = vcpu;
   const outcome = withOwnPkru(vcpu, (base) => importXsave(vm.machine.arena, base, image, vm.hardware.features.xcr0));

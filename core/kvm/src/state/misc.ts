@@ -13,9 +13,7 @@ export const setLapic: VcpuCall = ({ vm, context }, argument) => {
   if (!vm.hasKernelApic) return fail('EINVAL');
   const image = argument.bytes(0, KvmLapicState.size);
   if (image === null) return fail('EFAULT');
-  if (!vm.hardware.setLapic(context, image)) return fail('EINVAL');
-  vm.touched(context);
-  return OK;
+  return vm.hardware.setLapic(context, image) ? OK : fail('EINVAL');
 };
 
 /** What KVM puts where no physical address is. @spec Linux arch/x86/include/asm/kvm_host.h INVALID_GPA */
@@ -45,28 +43,22 @@ interface OneReg {
   /** Present on the fd of plane 0 only: it belongs to the group. */
   readonly isGroup: boolean;
   get(vcpu: PlaneVcpu): bigint;
-  /** @returns false when the value is refused. */
-  set(vcpu: PlaneVcpu, value: bigint): boolean;
+  set(vcpu: PlaneVcpu, value: bigint): void;
 }
 
-const SIZE_U16 = 1n << 52n;
-/** Our own block of ids, outside of those that Linux gives to architectures. */
-const VMPLANES = 0x7f00_0000_0000_0000n;
-
 /**
- * Registers by id. The mask of suspended planes has to move with a VM; whether the run page is its place was left open, so it is readable here too.
+ * Registers by id, in a block of our own outside of those that Linux gives to architectures. The mask of suspended planes has to move with a VM; whether the run page is its place was left open, so it is readable here too.
  * @spec LKML 2024-10-23 Documentation: kvm: cleanup and introduce VM planes 0/5
  */
 export const oneRegs: readonly OneReg[] = [
   {
     name: 'suspended_planes',
-    id: VMPLANES | SIZE_U16 | 1n,
+    id: 0x7f10_0000_0000_0001n,
     bytes: 2,
     isGroup: true,
     get: ({ group }) => BigInt(group.page.suspendedPlanes),
     set: ({ vm, group }, value) => {
       group.page.suspendedPlanes = Number(value) & vm.planeMask;
-      return true;
     },
   },
 ];
@@ -95,7 +87,8 @@ export const setOneReg: VcpuCall = (vcpu, argument) => {
   if (bytes === null) return fail('EFAULT');
   const wide = new Uint8Array(8);
   wide.set(bytes);
-  return reg.set(vcpu, new DataView(wide.buffer).getBigUint64(0, true)) ? OK : fail('EINVAL');
+  reg.set(vcpu, new DataView(wide.buffer).getBigUint64(0, true));
+  return OK;
 };
 
 /** @spec Linux Documentation/virt/kvm/api.rst §4.84 */

@@ -195,7 +195,6 @@ export const compileStep = (step: Step): CompiledStep => {
       c.op = Op.Out;
       c.key = step.port;
       c.size = step.size ?? 1;
-      if (![1, 2, 4].includes(c.size)) bad(`out: size ${c.size} is not 1, 2 or 4`);
       c.lo = whole(step.value, 0, 2 ** (8 * c.size) - 1, 'out: value');
       break;
     case 'read':
