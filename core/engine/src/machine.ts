@@ -197,9 +197,11 @@ export class Machine extends ObservedEmitter<MachineEvents> {
    * Puts a VP back into the state in which it was created: plane 0 alone, reset, with nothing on its way to it. A handler may do so to the VP it answers for
    * if its answer is an exit: nothing of the run goes on then.
    * @param kind - one of the architecture's reset names.
+   * @throws {HostError} BadState when it cannot be reset; nothing changed then.
    */
   restartVp(vp: Vp, kind: string): void {
     const first = vp.plane(0);
+    this.#mustReset(first, kind);
     vp.running = -1;
     vp.current = vp.named = 0;
     for (let p = 1; p < MAX_PLANES; p++) if (vp.planes[p]) this.removePlane(vp, PlaneId(p));
@@ -342,8 +344,22 @@ export class Machine extends ObservedEmitter<MachineEvents> {
     this.hooks.trace?.input(context.vp, 'reply', { plane: context.plane, reply });
   }
 
-  /** Puts a plane back into its created state; `kind` is one of the architecture's reset names. */
+  /** Why a plane cannot be put back into a created state; null when it can. */
+  refusesReset(context: PlaneContext, kind: string): string | null {
+    for (const p of this.personalities) {
+      const why = p.refusesReset?.(context, kind) ?? null;
+      if (why !== null) return why;
+    }
+    return null;
+  }
+  #mustReset(context: PlaneContext, kind: string): void {
+    const why = this.refusesReset(context, kind);
+    if (why !== null) throw new HostError('BadState', `VP ${context.vp.index} plane ${context.plane} cannot be reset (${kind}): ${why}`);
+  }
+
+  /** Puts a plane back into its created state; `kind` is one of the architecture's reset names. @throws {HostError} BadState while it runs, or when it cannot be reset. */
   resetPlane(context: PlaneContext, kind: string): void {
+    this.#mustReset(context, kind);
     if (context.vp.running === context.plane) throw new HostError('BadState', `VP ${context.vp.index} plane ${context.plane} is running`);
     this.checks?.authorise(context);
     this.arch.reset(context, kind);

@@ -145,6 +145,8 @@ export interface Personality extends Stateful {
   contextCreated?(context: PlaneContext): void;
   /** A plane context was reset, by its owner or by a signal of the guest; `kind` is one of the architecture's reset names. */
   contextReset?(context: PlaneContext, kind: string): void;
+  /** Whether a context may be put into a created state by its owner; `kind` is one of the architecture's reset names. @returns null, or why it may not. */
+  refusesReset?(context: PlaneContext, kind: string): string | null;
   /** Extra checks run with the engine's invariants; returns a sentence for each one that does not hold. */
   checkInvariants?(): readonly string[];
   /** Where a boot image is placed, when this personality decides what its pages become. */

@@ -56,6 +56,13 @@ const fresh = (): Vtls => {
 };
 
 describe('partition reset', () => {
+  it('of a machine that cannot be reset ends it by name, and changes nothing', () => {
+    const g = new Vtls(2);
+    g.machine.addPersonality({ name: 'hidden', stateName: 'hidden', stateVersion: 1, claims: [], handle: () => null, refusesReset: (c) => (c.vp.index === 1 ? 'its registers are hidden' : null), save: () => null, restore: () => {} });
+    const before = stateOf(g);
+    expect(g.hv.resetPartition(g.machine.vp(0).context)).toMatchObject({ kind: 'exit', payload: { kind: 'resetRefused', vp: 0, vtl: 0, text: 'its registers are hidden' } });
+    expect(stateOf(g)).toEqual(before);
+  });
   it.each([
     ['by the RESET MSR', function* (): Code<void> { yield { op: 'wrmsr', index: HvMsr.Reset, value: 1 }; }],
     ['by a triple fault of VTL1', function* (): Code<void> { yield { op: 'shutdown' }; }],

@@ -11,6 +11,13 @@ export interface ResetPayload extends ExitPayload {
   readonly memoryZeroed: boolean;
 }
 
+/** The partition cannot be reset: it ends here. */
+export interface ResetRefusedPayload extends ExitPayload {
+  readonly kind: 'resetRefused';
+  readonly vp: number;
+  readonly vtl: number;
+}
+
 const zeroMemory = (machine: Machine): void => {
   for (const slot of machine.memory.slots.all) {
     for (const isPrivate of [false, true]) machine.memory.discard(slot.first, slot.pages, isPrivate);
@@ -25,6 +32,13 @@ const zeroMemory = (machine: Machine): void => {
  */
 export const resetPartition = (hv: HvContext, chapters: readonly Chapter[], { vp, plane }: PlaneContext): Answer => {
   const { machine } = hv;
+  for (const each of machine.vps) {
+    const why = machine.refusesReset(each.plane(0), 'powerOn');
+    if (why !== null) {
+      const refused: ResetRefusedPayload = { kind: 'resetRefused', vp: vp.index, vtl: plane, text: why };
+      return vp.replies.exit(refused);
+    }
+  }
   const payload: ResetPayload = { kind: 'reset', vp: vp.index, vtl: plane, memoryZeroed: hv.chapters.vsm.zeroesMemory };
   // While the VPs are whole: chapters take pages and interrupts of their VTLs back.
   for (const chapter of [...chapters].reverse()) chapter.reset();

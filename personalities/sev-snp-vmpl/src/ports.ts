@@ -223,6 +223,8 @@ export interface ApCreation extends Chapter {
    * comes, a completion `ghcb.ap-reset-hold` with `{ through }` asks for the other one.
    */
   hold(plane: SnpPlane, through: 'msr' | 'ghcb'): Answer;
+  /** Makes the VMPL that a request named and that its VP has not yet, for a VMM that leaves it to this personality. Nothing where there is no such VP. */
+  makePlane(info1Lo: number, info1Hi: number): void;
   /** A VMSA that waited is that of the VMPL from now on. */
   adopt(plane: SnpPlane): void;
   /** A start-up message was taken: the first one runs the state that was measured, a later one ends an AP reset hold. @spec Linux arch/x86/kvm/svm/sev.c */

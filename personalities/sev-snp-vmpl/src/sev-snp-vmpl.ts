@@ -130,6 +130,10 @@ export class SevSnpVmpl implements Personality, ContextPort, SnpContext {
   contextReset(context: PlaneContext, kind: string): void {
     for (const chapter of this.#stateful) chapter.planeReset?.(context, kind);
   }
+  /** The registers lie in a save area that no host can fill: only INIT, which leaves them there, is left. @spec APM vol. 2, 15.35 */
+  refusesReset(_context: PlaneContext, kind: string): string | null {
+    return this.level === SnpLevel.Sev || kind === 'init' ? null : 'the state of an encrypted guest cannot be made anew';
+  }
   turn(context: PlaneContext): void {
     for (let i = 0; i < this.#turning.length; i++) this.#turning[i]!.turn(context);
   }

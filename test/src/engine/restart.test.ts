@@ -117,6 +117,21 @@ describe('a restarted VP', () => {
   });
 });
 
+describe('a reset that a personality refuses', () => {
+  it('is an error by name, and nothing has changed', () => {
+    const rig = rigOf({ guests: [{ 0: [hlt], 1: [] }] });
+    rig.run(1);
+    const seen: string[] = [];
+    rig.machine.addPersonality({ name: 'strict', stateName: 'strict', stateVersion: 1, claims: [], handle: () => null, refusesReset: (c, kind) => (seen.push(`${c.plane} ${kind}`), kind === 'powerOn' ? 'not here' : null), save: () => null, restore: () => {} });
+    const before = structuredClone(rig.machine.snapshot());
+    const vp = rig.vps[0]!;
+    for (const reset of [() => rig.machine.resetPlane(vp.plane(1), 'powerOn'), () => rig.machine.restartVp(vp, 'powerOn')]) expect(reset).toThrow(expect.objectContaining({ code: 'BadState', message: expect.stringContaining('(powerOn): not here') }));
+    expect(rig.machine.snapshot()).toEqual(before);
+    rig.machine.resetPlane(vp.plane(1), 'init');
+    expect(seen).toEqual(['1 powerOn', '0 powerOn', '1 init']);
+  });
+});
+
 describe('a filter of messages', () => {
   it('counts when a message arrives, too', () => {
     const rig = rigOf({

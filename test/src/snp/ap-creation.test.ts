@@ -1,5 +1,5 @@
 import { ApCreationRequest, SevFeature } from '@vmplanes/abi-sev-snp';
-import { Activity, PAGE_SIZE, Schedule } from '@vmplanes/engine';
+import { Activity, PAGE_SIZE, PlaneId, Schedule } from '@vmplanes/engine';
 import type { CreatePlanePayload } from '@vmplanes/personality-sev-snp-vmpl';
 import { DeliveryMode, encodeMessage, type Step } from '@vmplanes/x86';
 import { describe, expect, it } from 'vitest';
@@ -94,8 +94,28 @@ describe('a processor or VMPL that is not there yet (KVM planes series 2026-06, 
     const rig = new VmplRig({ vps: 1, planes: 4 });
     expect(create(rig, { apicId: 1, vmpl: 2, vmsa: AREA })).toBe(-1);
     const { pending } = rig.snp.chapters.aps;
+    rig.snp.chapters.aps.makePlane(Create | (2 << 16), 1);
     expect(pending).toMatchObject({ kind: 'exit', payload: { kind: 'createPlane', vp: 1, plane: 2, apicId: 1 } satisfies CreatePlanePayload, completion: { owner: 'sev-snp-vmpl', kind: 'ghcb.ap-creation' } });
   });
+});
+
+it('a VMM that leaves it to the personality gets the VMPL made', () => {
+  const rig = new VmplRig({ vps: 1, planes: 4, lazy: true, vmsas: [0] });
+  expect([create(rig, { apicId: 0, vmpl: 2 }), rig.vp().existing]).toEqual([-1, 0b1]);
+  rig.snp.chapters.aps.makePlane(Create | (2 << 16), 0);
+  expect([rig.vp().existing, create(rig, { apicId: 0, vmpl: 2 }), rig.plane(0, 2).vmsa]).toEqual([0b101, 0, AREA]);
+});
+
+it.each([['makes it itself', false], ['leaves it to the personality', true]])('a VMM that %s: the request in a page is served then (GHCB 4.1)', (_name, leaves) => {
+  const page = 0x2000;
+  const rig = new VmplRig({ vps: 1, planes: 4, lazy: true, vmsas: [0], programs: [{ 0: [...request(page | 0x012), ...request(page), hlt] }] });
+  for (const [at, value] of [[0x1f8, SNP], [0x390, 0x8000_0013n], [0x398, BigInt(Create | (2 << 16))], [0x3a0, BigInt(AREA)], [0x3f0, 1n << 63n], [0x3f8, 0b111n << 50n]] as const) rig.poke(page + at, value, false);
+  const exits = rig.run((_exit, vp) => {
+    if (!leaves) rig.machine.createPlane(vp, PlaneId(2));
+    return leaves ? { create: true } : {};
+  });
+  expect(exits).toEqual([{ kind: 'createPlane', vp: 0, plane: 2, apicId: 0 }]);
+  expect([rig.peek(page + 0x398, false), rig.peek(page + 0x3a0, false), rig.plane(0, 2).vmsa, rig.isHalted()]).toEqual([0n, 0n, AREA, true]);
 });
 
 describe('create', () => {
@@ -318,6 +338,23 @@ describe('processors of a guest without SNP', () => {
     expect(rig.machine.send(0, 0, encodeMessage(DeliveryMode.smi, 0, true, false), 0)).toBe(0);
     expect(rig.arch.fabric.filter?.(0, 0, DeliveryMode.smi)).toBe(false);
     expect(rig.arch.fabric.filter?.(0, 0, DeliveryMode.fixed)).toBe(true);
+  });
+});
+
+describe('a machine with encrypted state (QEMU SEV-ES; Linux arch/x86/kvm/svm/sev.c)', () => {
+  it.each(['sev-snp', 'sev-es'] as const)('%s: a reset is refused by name, never a silent restart', (level) => {
+    const rig = new VmplRig({ level, vmsas: [0] });
+    const before = structuredClone(rig.machine.snapshot());
+    for (const reset of [() => rig.machine.resetPlane(rig.context(), 'powerOn'), () => rig.machine.restartVp(rig.vp(), 'powerOn')]) {
+      expect(reset).toThrow(expect.objectContaining({ code: 'BadState', message: expect.stringContaining('cannot be made anew') }));
+    }
+    expect(rig.machine.snapshot()).toEqual(before);
+    expect([rig.machine.refusesReset(rig.context(), 'powerOn') === null, rig.machine.refusesReset(rig.context(), 'init')]).toEqual([false, null]);
+  });
+  it('sev: registers are the host\'s, and so is a reset', () => {
+    const rig = new VmplRig({ level: 'sev' });
+    rig.machine.resetPlane(rig.context(), 'powerOn');
+    expect(rig.get('rip')).toBe(0xfff0n);
   });
 });
 

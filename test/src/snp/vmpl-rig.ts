@@ -27,6 +27,8 @@ export interface VmplRigOptions extends Partial<SnpOptions> {
   /** By VP, then by VMPL. */
   readonly programs?: readonly Readonly<Partial<Record<number, Program>>>[];
   readonly checked?: boolean;
+  /** VPs have VMPL0 alone at the start. */
+  readonly lazy?: boolean;
 }
 
 /** Run VMPL through the MSR protocol. */
@@ -53,7 +55,7 @@ export class VmplRig {
   readonly #shared = subject(SubjectKind.Host, ALL_PLANES, Side.OpenShared);
 
   constructor(readonly options: VmplRigOptions = {}) {
-    const { vps = 1, planes = 4, vmsas, vmsa, programs = [], checked = true, ...own } = options;
+    const { vps = 1, planes = 4, vmsas, vmsa, programs = [], checked = true, lazy = false, ...own } = options;
     const all: SnpOptions = { ...defaultOptions, ...own };
     const isSnp = all.level === SnpLevel.SevSnp;
     const maxPlanes = isSnp ? planes : 1;
@@ -71,7 +73,7 @@ export class VmplRig {
     this.machine.memory.addSlot({ id: 0, gpa: 0, size: PAGES * PAGE_SIZE });
     for (let v = 0; v < vps; v++) {
       const vp = this.machine.createVp();
-      for (let p = 1; p < maxPlanes; p++) this.machine.createPlane(vp, PlaneId(p));
+      if (!lazy) for (let p = 1; p < maxPlanes; p++) this.machine.createPlane(vp, PlaneId(p));
       const bindings = Object.fromEntries(Object.entries(programs[v] ?? {}).map(([p, program]) => [p, { script: 'id' in program! ? program : { id: `VP ${v} VMPL${p}`, steps: program! } }]));
       const cpu = new ScriptCpu(this.machine, this.arch, bindings);
       this.cpus.push(cpu);

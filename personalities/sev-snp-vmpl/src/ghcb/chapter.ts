@@ -58,6 +58,7 @@ export class GhcbChapter implements Ghcb {
         host.behalf.finish(frame, { ...(data as { readonly inner: Omit<Completion, 'reply'> }).inner, reply: completion.reply });
         break;
       case 'ghcb.ap-creation':
+        if (completion.reply?.['create'] === true) host.snp.chapters.aps.makePlane((data as ApRequest).info1Lo, (data as ApRequest).info1Hi);
         createAp(host, frame, data as ApRequest);
         break;
       case 'ghcb.page':

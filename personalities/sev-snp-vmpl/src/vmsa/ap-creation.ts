@@ -12,7 +12,10 @@ const LARGE_PAGE = 0x20_0000;
 const MODES = (1n << BigInt(SevFeature.RestrictedInjection)) | (1n << BigInt(SevFeature.AlternateInjection));
 const SNP_ACTIVE = 1n << BigInt(SevFeature.SnpActive);
 
-/** AP creation names a VP or plane that the machine has not: the VMM makes it and replies; the request is looked at again then. */
+/**
+ * AP creation names a VP or plane that the machine has not: the VMM makes it and replies, or replies with `{ create: true }` to have the plane made; the
+ * request is looked at again then.
+ */
 export interface CreatePlanePayload extends ExitPayload {
   readonly kind: 'createPlane';
   /** Index of the VP; it may be missing, too. */
@@ -88,6 +91,11 @@ export class ApCreationChapter implements ApCreation {
     const payload: CreatePlanePayload = { kind: 'createPlane', vp, plane, apicId };
     this.pending = from.context.vp.replies.exit(payload, { owner: 'sev-snp-vmpl', kind: 'ghcb.ap-creation', data, reply: null });
     return PENDING;
+  }
+
+  makePlane(info1Lo: number, info1Hi: number): void {
+    const vp = this.#machine.vps[this.#vpOf(info1Hi >>> 0)];
+    if (vp) this.#snp.chapters.switching.create(vp, (info1Lo >>> 16) & 15);
   }
 
   // -- the reset that takes a save area ------------------------------------------------------------------------------
