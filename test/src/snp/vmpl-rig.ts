@@ -29,6 +29,8 @@ export interface VmplRigOptions extends Partial<SnpOptions> {
   readonly checked?: boolean;
   /** VPs have VMPL0 alone at the start. */
   readonly lazy?: boolean;
+  /** With the security processor of the product, too. */
+  readonly whole?: boolean;
 }
 
 /** Run VMPL through the MSR protocol. */
@@ -55,7 +57,7 @@ export class VmplRig {
   readonly #shared = subject(SubjectKind.Host, ALL_PLANES, Side.OpenShared);
 
   constructor(readonly options: VmplRigOptions = {}) {
-    const { vps = 1, planes = 4, vmsas, vmsa, programs = [], checked = true, lazy = false, ...own } = options;
+    const { vps = 1, planes = 4, vmsas, vmsa, programs = [], checked = true, lazy = false, whole = false, ...own } = options;
     const all: SnpOptions = { ...defaultOptions, ...own };
     const isSnp = all.level === SnpLevel.SevSnp;
     const maxPlanes = isSnp ? planes : 1;
@@ -67,7 +69,7 @@ export class VmplRig {
       options: { maxVps: Math.max(vps, 2), maxPlanes, memoryBytes: (PAGES + 128) * PAGE_SIZE, quantum: 200 },
     });
     this.machine.setMeaning(personality.meaning!({}));
-    const makers: Partial<ChapterMakers> = { ...chapterMakers, requests: () => silent('requests') as never };
+    const makers: Partial<ChapterMakers> = whole ? chapterMakers : { ...chapterMakers, requests: () => silent('requests') as never };
     this.snp = new SevSnpVmpl(this.machine, this.arch, all, makers);
     this.machine.addPersonality(this.snp);
     this.machine.memory.addSlot({ id: 0, gpa: 0, size: PAGES * PAGE_SIZE });
