@@ -1,5 +1,5 @@
-import { DoorbellFlags, DoorbellPage, DoorbellRequest, HV_VECTOR, SevFeature, SnpLevel, SvmExit, VC_VECTOR, Vmsa } from '@vmplanes/abi-sev-snp';
-import { AccessResult, ALL_PLANES, type Answer, type Machine, PAGE_SIZE, type PlainState, type PlaneContext, Side, subject, SubjectKind } from '@vmplanes/engine';
+import { DoorbellFlags, DoorbellPage, DoorbellRequest, HV_VECTOR, SevFeature, SnpLevel, SvmExit, VC_VECTOR, Vmsa, VMPL_COUNT } from '@vmplanes/abi-sev-snp';
+import { AccessResult, type Answer, type Machine, PAGE_SIZE, type PlainState, type PlaneContext, Side, subject, SubjectKind } from '@vmplanes/engine';
 import { ApicEvent, DeliveryMode, type EventDoor, icrMode, X86, type X86Events } from '@vmplanes/x86';
 import type { Injection, SnpContext, SnpPlane } from '../ports.ts';
 import type { PlaneState } from './plane-state.ts';
@@ -34,7 +34,8 @@ export class InjectionChapter implements Injection, EventDoor {
   readonly stateName = 'injection';
   readonly #snp: SnpContext;
   readonly #machine: Machine;
-  readonly #shared = subject(SubjectKind.Host, ALL_PLANES, Side.Shared);
+  /** By VMPL: its doorbell page is looked at on behalf of it, so that a trace knows what the guest wrote there. */
+  readonly #shared = Array.from({ length: VMPL_COUNT }, (_, vmpl) => subject(SubjectKind.Call, vmpl, Side.Shared));
 
   constructor(snp: SnpContext) {
     this.#snp = snp;
@@ -96,28 +97,28 @@ export class InjectionChapter implements Injection, EventDoor {
   // -- restricted ----------------------------------------------------------------------------------------------------
 
   hasDoorbell(plane: SnpPlane): boolean {
-    return plane.doorbell >= 0 && this.#has(plane, SevFeature.RestrictedInjection) && this.#machine.memory.access.readU8(this.#shared, plane.doorbell) === AccessResult.Ok;
+    return plane.doorbell >= 0 && this.#has(plane, SevFeature.RestrictedInjection) && this.#machine.memory.access.readU8(this.#shared[plane.context.plane]!, plane.doorbell) === AccessResult.Ok;
   }
 
   /** What the doorbell page can take: one vector at a time; without a page everything stays pending. */
   #ringable(plane: SnpPlane, set: number): number {
     const { access } = this.#machine.memory;
-    if (plane.doorbell < 0 || access.readU8(this.#shared, plane.doorbell + VECTOR) !== AccessResult.Ok) return 0;
+    if (plane.doorbell < 0 || access.readU8(this.#shared[plane.context.plane]!, plane.doorbell + VECTOR) !== AccessResult.Ok) return 0;
     return access.lo === 0 ? set & (INTERRUPT | NMI) : set & NMI;
   }
 
   /** Tells of an event, then signals, unless the guest was told and has not looked yet. @spec KVM planes series 2026-06, sev.c */
   #ring(events: X86Events, plane: SnpPlane, set: number): void {
     const { access } = this.#machine.memory;
-    access.readU8(this.#shared, plane.doorbell + FLAGS);
+    access.readU8(this.#shared[plane.context.plane]!, plane.doorbell + FLAGS);
     const flags = access.lo;
     let told = flags;
     if ((set & NMI) !== 0) {
       events.apic.latches.take(ApicEvent.nmi);
       told |= NMI_PENDING;
-    } else access.writeU8(this.#shared, plane.doorbell + VECTOR, events.acknowledge());
+    } else access.writeU8(this.#shared[plane.context.plane]!, plane.doorbell + VECTOR, events.acknowledge());
     // The bit is there before anybody can see #HV: who looks at it before HLT or Run VMPL misses nothing.
-    access.writeU8(this.#shared, plane.doorbell + FLAGS, told | NO_FURTHER_SIGNAL);
+    access.writeU8(this.#shared[plane.context.plane]!, plane.doorbell + FLAGS, told | NO_FURTHER_SIGNAL);
     if ((flags & NO_FURTHER_SIGNAL) === 0) this.#signal(events.context);
     this.#machine.eventsChanged(events.context);
   }
@@ -140,7 +141,7 @@ export class InjectionChapter implements Injection, EventDoor {
       case DoorbellRequest.Clear:
         return this.#register(plane, -1);
       case DoorbellRequest.Set:
-        if (gpa % PAGE_SIZE === 0 && this.#machine.memory.access.readU8(this.#shared, gpa) === AccessResult.Ok) return this.#register(plane, gpa);
+        if (gpa % PAGE_SIZE === 0 && this.#machine.memory.access.readU8(this.#shared[plane.context.plane]!, gpa) === AccessResult.Ok) return this.#register(plane, gpa);
     }
     this.#register(plane, -1);
     return -INVALID_INPUT;

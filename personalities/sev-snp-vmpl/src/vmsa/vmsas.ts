@@ -4,6 +4,7 @@ import { ApicEvent, type LocalApic, X86 } from '@vmplanes/x86';
 import type { SnpContext, SnpPlane, Vmsas } from '../ports.ts';
 import { loadRegisters, movesTsc, storeRegisters } from './copy.ts';
 import type { PlaneState } from './plane-state.ts';
+import { TracedArea } from './traced-area.ts';
 import { ControlRules, EntryRefusal } from './rules.ts';
 
 const WATCHER = 'sev-snp-vmpl.vmsa';
@@ -51,6 +52,8 @@ export class VmsaChapter implements Vmsas, FrameWatcher {
   /** Areas of the host, outside of guest memory: one page per VP and VMPL. */
   readonly #hidden: Arena;
   readonly #planes: PlaneState[] = [];
+  /** By VP index * 16 + VMPL, while a trace is recorded or replayed. */
+  readonly #traced: (TracedArea | undefined)[] = [];
   /** Planes that are live. */
   #live = 0;
   /** Somebody waits for a plane to leave. */
@@ -89,6 +92,7 @@ export class VmsaChapter implements Vmsas, FrameWatcher {
 
   release(plane: SnpPlane): void {
     this.#guard(plane as PlaneState, NO_FRAME);
+    this.#traced[plane.context.vp.index * 16 + plane.context.plane]?.forget();
     if (plane.isLive) this.#left(plane as PlaneState);
   }
 
@@ -139,7 +143,12 @@ export class VmsaChapter implements Vmsas, FrameWatcher {
     if (this.#live > 0 && this.#isLiveAt(page)) return EntryRefusal.InUse;
     this.#guard(plane, frame);
     plane.page = page;
+    if (memory.access.onCallRead !== null) this.#tracedArea(plane).entering(this.#machine.arena, page, memory.access, plane.context.plane, plane.vmsa);
     return null;
+  }
+
+  #tracedArea({ context }: PlaneState): TracedArea {
+    return (this.#traced[context.vp.index * 16 + context.plane] ??= new TracedArea());
   }
 
   /** What the content of the area says against an entry. */
@@ -295,6 +304,7 @@ export class VmsaChapter implements Vmsas, FrameWatcher {
 
   /** The processor has left: who waits to write the area may go on. */
   #left(plane: PlaneState): void {
+    if (plane.vmsa !== LAUNCH_VMSA_GPA && this.#machine.memory.access.onCallRead !== null) this.#tracedArea(plane).left(this.#machine.arena, plane.page);
     plane.isLive = false;
     plane.page = -1;
     this.#live--;
