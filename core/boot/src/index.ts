@@ -1,3 +1,4 @@
+export { type Firmware, FirmwareGuid, type FirmwareSection, type HashedParts, kernelHashTable, loadFirmware, readFirmware, SectionType } from './firmware.ts';
 export type { IgvmFile, IgvmHeader, IgvmHeaderName } from './igvm/file.ts';
 export { IgvmPlatform } from './igvm/layouts.ts';
 export * as igvmLayouts from './igvm/layouts.ts';

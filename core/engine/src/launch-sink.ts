@@ -10,8 +10,8 @@ export interface LaunchPage {
   readonly shared: boolean;
 }
 
-/** `unmeasured`: the contents enter no measurement; `cpuid-extended`: a second table of CPUID results. */
-export type LaunchPageKind = 'normal' | 'unmeasured' | 'secrets' | 'cpuid' | 'cpuid-extended';
+/** `unmeasured`: the contents enter no measurement; `zero`: there are none; `cpuid-extended`: a second table of CPUID results. */
+export type LaunchPageKind = 'normal' | 'zero' | 'unmeasured' | 'secrets' | 'cpuid' | 'cpuid-extended';
 
 /** A register by the number that its interface gives it, for one plane. */
 export interface LaunchRegister {
@@ -21,8 +21,12 @@ export interface LaunchRegister {
   readonly value: bigint;
 }
 
-/** How an image gives the first state of a VP: one 4096-byte page in the layout of the platform, values by name, or values by number. */
+/**
+ * How an image gives the first state of a VP: one 4096-byte page in the layout of the platform, values by name, values by number, or that of a reset with another address
+ * of the first instruction.
+ */
 export type LaunchState =
+  | { readonly kind: 'reset'; readonly address: number }
   | { readonly kind: 'page'; readonly page: Uint8Array }
   | { readonly kind: 'registers'; readonly values: Readonly<Record<string, bigint>> }
   | { readonly kind: 'numbered'; readonly values: readonly LaunchRegister[] };

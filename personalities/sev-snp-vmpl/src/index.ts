@@ -7,6 +7,7 @@ export { type EventBinding, eventBindings } from './ghcb/events.ts';
 export { type MsrBinding, msrBindings } from './ghcb/msr-protocol.ts';
 export { isScratchUsable } from './ghcb/scratch.ts';
 export type { SevTerminationPayload } from './ghcb/termination.ts';
+export { type SevApiVersion, sevLaunchDigest, sevMeasurement } from './launch/sev-launch.ts';
 export { defaultOptions, optionsOf, type SnpOptions } from './options.ts';
 export { guestTypes, personality } from './plugin.ts';
 export { type ApCreation, type Chapter, type Features, type Ghcb, type GuestRequests, type Injection, type Rmp, RmpCause, type RmpEntry, type SnpChapters, type SnpContext, type SnpPlane, type Switching, type Svsm, type Vmsas } from './ports.ts';

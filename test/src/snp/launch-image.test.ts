@@ -176,6 +176,22 @@ describe('an IGVM image of a SEV-SNP guest', () => {
   });
 });
 
+describe('processors that start as after a reset', () => {
+  it('get VMSAs of the host, at the addresses that the firmware names; the first runs, the others wait', async () => {
+    const vm = await createVm({ type: 'sev-snp', memory: '1MiB', vps: 2, personalities: [{ use: 'sev-snp-vmpl', options: { start: 'image' } }], scripts: { tables: { guest: { steps: run as never } }, run: [{ vp: 0, script: 'guest' }] } }, { plugins });
+    const { launch, chapters } = snpOf(vm.machine);
+    launch!.page({ gpa: 0x1000, data: page(9), type: 'zero', shared: false });
+    launch!.vp({ vp: 0, gpa: -1, state: { kind: 'reset', address: 0xffff_fff0 } });
+    launch!.vp({ vp: 1, gpa: -1, state: { kind: 'reset', address: 0x0080_b004 } });
+    launch!.finish();
+    const at = (eip: number): Uint8Array => buildVmsa(kvmVmsa({ eip, vmpl: 0, sevFeatures: 1n }, 0x00a0_0f11));
+    expect(hexBytes(guestOf(vm).digest)).toBe(digestOf([[3, 0x1000, null], [2, LAUNCH_VMSA_GPA, at(0xffff_fff0)], [2, LAUNCH_VMSA_GPA, at(0x0080_b004)]]));
+    expect([0, 1].map((v) => chapters.switching.plane(vm.machine.vp(v), 0)!.vmsa)).toEqual([LAUNCH_VMSA_GPA, LAUNCH_VMSA_GPA]);
+    expect((await vm.run()).reason).toBe('finished');
+    expect(vm.inspect('vps/1/planes/0/activity')).not.toBe('running');
+  });
+});
+
 describe('a SEV-SNP guest without an image', () => {
   it('is measured by the VMSAs that its processors begin with', async () => {
     const vm = await createVm({ type: 'sev-snp', memory: '1MiB', vps: 2, scripts: { tables: { guest: { steps: run as never } }, run: [{ vp: 0, script: 'guest' }] } }, { plugins });

@@ -1,8 +1,8 @@
 import { BSP_EIP, buildVmsa, CpuidPage, EcdsaPublicKey, FirmwareStatus, IdAuth, IdBlock, kvmVmsa, LAUNCH_VMSA_GPA, LaunchPageType, SecretsPage } from '@vmplanes/abi-sev-snp';
 import { hexBytes } from '@vmplanes/binary';
-import { GuestState, LaunchCommands, SecurityProcessor } from '@vmplanes/personality-sev-snp-vmpl';
+import { GuestState, LaunchCommands, SecurityProcessor, sevLaunchDigest, sevMeasurement } from '@vmplanes/personality-sev-snp-vmpl';
 import fc from 'fast-check';
-import { createHash, generateKeyPairSync, type KeyObject, sign } from 'node:crypto';
+import { createHash, createHmac, generateKeyPairSync, type KeyObject, sign } from 'node:crypto';
 import { beforeEach, describe, expect, it } from 'vitest';
 import { CPUID, PLATFORM, SETTINGS } from './psp-guest.ts';
 
@@ -319,4 +319,17 @@ describe('ID block', () => {
     copy.restore(of.save());
     return copy;
   };
+});
+
+describe('measurement of SEV and SEV-ES guests', () => {
+  const parts = [new Uint8Array(8192).fill(1), buildVmsa(kvmVmsa({ eip: BSP_EIP, vmpl: 0, sevFeatures: 0n }, 0)), buildVmsa(kvmVmsa({ eip: 0x80_b004, vmpl: 0, sevFeatures: 0n }, 0))];
+  it('is over the contents in their order', () => {
+    const seen = parts.map((_part, i) => hexBytes(sevLaunchDigest(parts.slice(0, i + 1))));
+    expect(seen).toEqual(parts.map((_part, i) => createHash('sha256').update(Buffer.concat(parts.slice(0, i + 1))).digest('hex')));
+  });
+  it('is signed with context, version, policy, digest and nonce', () => {
+    const [key, value, nonce] = [new Uint8Array(16).fill(7), new Uint8Array(32).fill(8), new Uint8Array(16).fill(9)];
+    const message = Buffer.concat([Buffer.from('04011e1b' + '05000000', 'hex'), value, nonce]);
+    expect(hexBytes(sevMeasurement(key, { major: 1, minor: 30, build: 27 }, 5, value, nonce))).toBe(createHmac('sha256', key).update(message).digest('hex'));
+  });
 });

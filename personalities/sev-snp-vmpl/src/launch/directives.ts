@@ -1,6 +1,7 @@
 import { ALGO_ECDSA_P384_SHA384, ECC_NUMBER_BYTES, FirmwareStatus, firmwareStatusMeaning, firmwareStatusName, IdAuth, IdBlock, LAUNCH_VMSA_GPA, LaunchPageType, Vmsa } from '@vmplanes/abi-sev-snp';
 import { ALL_PLANES, HostError, type LaunchIdentity, type LaunchPage, type LaunchPageKind, type LaunchSignature, type LaunchSink, type LaunchVp, PAGE_SIZE, Side, subject, SubjectKind } from '@vmplanes/engine';
 import type { SnpContext } from '../ports.ts';
+import { resetVmsa } from '../reset-start.ts';
 import type { SecurityProcessor } from '../psp/security-processor.ts';
 import { fillCpuidTable } from './cpuid-table.ts';
 import type { LaunchPermissions } from './digest.ts';
@@ -8,7 +9,7 @@ import type { Identity } from './id-block.ts';
 import { LaunchCommands, type LaunchMemory } from './launch-commands.ts';
 
 const types: Readonly<Record<LaunchPageKind, LaunchPageType>> = {
-  normal: LaunchPageType.Normal, unmeasured: LaunchPageType.Unmeasured, secrets: LaunchPageType.Secrets, cpuid: LaunchPageType.Cpuid, 'cpuid-extended': LaunchPageType.Cpuid,
+  normal: LaunchPageType.Normal, zero: LaunchPageType.Zero, unmeasured: LaunchPageType.Unmeasured, secrets: LaunchPageType.Secrets, cpuid: LaunchPageType.Cpuid, 'cpuid-extended': LaunchPageType.Cpuid,
 };
 /** The host writes both sides of a page whatever it is now. */
 const TO_PRIVATE = subject(SubjectKind.Host, ALL_PLANES, Side.Private);
@@ -85,17 +86,19 @@ export class LaunchDirectives implements LaunchSink {
   vp({ vp, gpa, state }: LaunchVp): void {
     this.#start();
     const what = `first state of VP ${vp}`;
-    if (state.kind !== 'page') return refuse(what, 'this guest starts from VMSA pages, the image gives registers');
+    if (state.kind !== 'page' && state.kind !== 'reset') return refuse(what, 'this guest starts from VMSA pages, the image gives registers');
+    const page = state.kind === 'page' ? state.page : resetVmsa(this.#snp, state.address);
     const { machine, chapters } = this.#snp;
     if (vp >= machine.vps.length) return refuse(what, `the machine has ${machine.vps.length} VPs`);
     const at = gpa < 0 ? LAUNCH_VMSA_GPA : gpa;
-    this.#expect(what, this.#commands.updateVmsa(at, state.page));
-    const vmpl = state.page[Vmsa.at.vmpl]!;
+    this.#expect(what, this.#commands.updateVmsa(at, page));
+    const vmpl = page[Vmsa.at.vmpl]!;
     if (vmpl >= machine.options.maxPlanes) return refuse(what, `VMPL ${vmpl} of a machine with ${machine.options.maxPlanes} planes`);
     const plane = chapters.switching.create(machine.vp(vp), vmpl);
-    if (machine.memory.slots.find(at / PAGE_SIZE) === null) chapters.vmsas.launch(plane, state.page);
+    if (machine.memory.slots.find(at / PAGE_SIZE) === null) chapters.vmsas.launch(plane, page);
     else plane.vmsa = at;
-    chapters.switching.start(plane);
+    // As after a reset, the others wait for their start signal.
+    if (state.kind === 'page' || vp === 0) chapters.switching.start(plane);
   }
 
   identity(identity: LaunchIdentity): void {
