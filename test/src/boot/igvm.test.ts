@@ -165,6 +165,8 @@ describe('readIgvm', () => {
     ['an area of nothing', [snp, area(3, { bytes: 0n })], 'a parameter area of 0x0 bytes'],
     ['an area of half a page', [snp, area(3, { bytes: 2048n })], 'size 0x800 is not a multiple of 4096'],
     ['an area of too much', [snp, area(3, { bytes: 2n ** 40n })], 'a parameter area of 0x10000000000 bytes'],
+    ['areas of too much together', [snp, area(3, { bytes: 2n ** 25n }), area(4, { bytes: 2n ** 25n }), area(5)], 'a parameter area of 0x1000 bytes, 0x4001000 with those before it'],
+    ['an error range of too much', [snp, { kind: 'errorRange', gpa: 0n, mask: SNP, bytes: 0xffff_f000 }], 'an error range of 0xfffff000 bytes'],
     ['an area outside of the file', [snp, area(3, { bytes: 0x10_0000n, contents: page(0) })], '0x100000 bytes at'],
     ['a parameter of no area', [snp, { kind: 'vpCount', area: 3, offset: 0 }], 'parameter area 3 is not declared'],
     ['a parameter behind its area', [snp, area(3), { kind: 'vpCount', area: 3, offset: 4096 }], 'vpCount at 0x1000 of a parameter area of 0x1000 bytes'],

@@ -192,6 +192,16 @@ describe('processors that start as after a reset', () => {
   });
 });
 
+describe('a launch that is not finished', () => {
+  it('lets no processor in', async () => {
+    const vm = await createVm({ type: 'sev-snp', memory: '1MiB', scripts: { tables: { guest: { steps: run as never } }, run: [{ vp: 0, script: 'guest' }] } }, { plugins });
+    snpOf(vm.machine).launch!.policy(0x30000n);
+    const { reason, at } = await vm.run();
+    expect([reason, JSON.stringify(at?.payload)]).toEqual(['exit', expect.stringContaining('launch-not-finished') as string]);
+    expect(vm.inspect('vps/0/planes/0/registers/rip')).toBe(0xfff0n);
+  });
+});
+
 describe('a SEV-SNP guest without an image', () => {
   it('is measured by the VMSAs that its processors begin with', async () => {
     const vm = await createVm({ type: 'sev-snp', memory: '1MiB', vps: 2, scripts: { tables: { guest: { steps: run as never } }, run: [{ vp: 0, script: 'guest' }] } }, { plugins });

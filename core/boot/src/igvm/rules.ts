@@ -9,7 +9,7 @@ export const LARGE_PAGE = 0x20_0000;
 export const STATE_PAGE_BYTES = 4096;
 /** Addresses are numbers here, exact up to this. */
 const ADDRESS_LIMIT = 2n ** 52n;
-/** More than any table that a host hands in. */
+/** More than all tables that a host hands in, and than a guest reports errors in: what a file may make its loader allocate. */
 const AREA_LIMIT = 64n * 1024n * 1024n;
 /** Version of every platform that is defined. */
 const PLATFORM_VERSION = 1;
@@ -27,6 +27,8 @@ export class HeaderRules {
   readonly #areas = new Map<number, number>();
   /** Every index that was ever used. */
   readonly #indexes = new Set<number>();
+  /** Bytes of all areas. */
+  #areaBytes = 0n;
 
   constructor(bytes: Uint8Array, pageSize: number, version: number) {
     this.#bytes = bytes;
@@ -66,6 +68,7 @@ export class HeaderRules {
         this.#aligned('gpa', header.gpa, header.at);
         this.#aligned('size', BigInt(header.bytes), header.at);
         if (header.bytes === 0) throw badImage('a range of no bytes', header.at);
+        if (header.kind === 'errorRange' && BigInt(header.bytes) > AREA_LIMIT) throw badImage(`an error range of ${hex(header.bytes)} bytes`, header.at);
         return;
       case 'idBlock':
         if (header.authorKeyEnabled > 1) throw badImage(`author key enabled is ${header.authorKeyEnabled}, neither 0 nor 1`, header.at);
@@ -119,7 +122,8 @@ export class HeaderRules {
 
   #area({ bytes, area, fileOffset, at }: IgvmHeaderOf<'parameterArea'>): void {
     this.#aligned('size', bytes, at);
-    if (bytes === 0n || bytes > AREA_LIMIT) throw badImage(`a parameter area of ${hex(bytes)} bytes`, at);
+    this.#areaBytes += bytes;
+    if (bytes === 0n || this.#areaBytes > AREA_LIMIT) throw badImage(`a parameter area of ${hex(bytes)} bytes, ${hex(this.#areaBytes)} with those before it`, at);
     if (this.#indexes.has(area)) throw badImage(`parameter area ${area} is declared twice`, at);
     if (fileOffset !== 0) this.#inFile(fileOffset, Number(bytes), at);
     this.#indexes.add(area);

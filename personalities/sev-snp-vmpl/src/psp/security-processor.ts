@@ -19,21 +19,21 @@ export class SecurityProcessor implements GuestRequests, FirmwareView {
   readonly guest: GuestContext;
   readonly settings: FirmwareSettings;
   readonly cpuid: CpuidModel;
+  /** As the guest has them: whoever forgets these does not change what the firmware knows. */
+  readonly keys: readonly Uint8Array[];
   /** By VP; follows from the configuration. */
   readonly #starts: (Uint8Array | undefined)[] = [];
 
   constructor(config: PlatformConfig, settings: FirmwareSettings, cpuid: CpuidModel) {
     this.platform = new Platform(config);
     this.guest = newGuestContext(config.seed);
+    this.keys = this.guest.keys.map((key) => key.slice());
     this.settings = settings;
     this.cpuid = cpuid;
   }
 
   get certificates(): Uint8Array {
     return this.platform.certificates;
-  }
-  get keys(): readonly Uint8Array[] {
-    return this.guest.keys;
   }
 
   /**
@@ -77,5 +77,6 @@ export class SecurityProcessor implements GuestRequests, FirmwareView {
   }
   restore(state: PlainState): void {
     restoreGuestContext(this.guest, state);
+    this.keys.forEach((key, vmpl) => key.set(this.guest.keys[vmpl]!));
   }
 }
