@@ -100,6 +100,8 @@ export const optionsOf = (given: PlainRecord): SnpOptions => {
   if (options.svsm !== 'none' && options.level !== 'sev-snp') refuse(`svsm '${options.svsm}' needs the level sev-snp, not ${options.level}`);
   for (const name of ['svsmBase', 'svsmSize', 'callingArea', 'firmwareBase', 'firmwareSize', 'secretsPage'] as const) if (Number(options[name]) % 4096 !== 0) refuse(`${name} ${options[name]} is not a multiple of 4096`);
   if (options.svsm === 'builtin') {
+    // It would run the guest again, which would be refused again, and so on without end.
+    if (options.refusedAccess === 'vmpl0') refuse('the built-in SVSM does nothing about refused accesses: refusedAccess must be exit');
     const [base, size, area] = [Number(options.svsmBase), Number(options.svsmSize), Number(options.callingArea)];
     if (size === 0) refuse('an SVSM without memory is none: svsmSize is 0');
     const first = Number(options.firmwareBase);

@@ -130,6 +130,7 @@ describe('options that do not go together', () => {
     ['a feature that is not allowed', { features: ['DebugSwap'], allowed: [] }, 'DebugSwap is not among those allowed'],
     ['a feature of SNP at the level SEV-ES', { level: 'sev-es', features: ['SecureTsc'] }, 'means nothing at the level sev-es'],
     ['any feature at the level SEV', { level: 'sev', features: ['DebugSwap'] }, 'means nothing at the level sev'],
+    ['refused accesses for an SVSM that does nothing about them', { svsm: 'builtin', refusedAccess: 'vmpl0' }, 'refusedAccess must be exit'],
     ['both ways of injection', { features: ['RestrictedInjection', 'AlternateInjection'] }, 'exclude each other'],
     ['virtual TOM without its address', { features: ['VirtualTom'] }, 'go together'],
     ['an address without virtual TOM', { virtualTom: '0x1000' }, 'go together'],

@@ -192,6 +192,16 @@ describe('NMIs of an encrypted guest (Linux arch/x86/kvm/svm/sev.c)', () => {
     rig.run();
     expect([rig.plane(0, 2).isNmiMasked, rig.get('rdx', 0, 2)]).toEqual([true, 2n]);
   });
+  it('are masked no longer after INIT of VMPL0, in any VMPL: what waited for that pends at once', () => {
+    const rig = new VmplRig({ vmsas: [0, 2], programs: [{ 0: [...runVmpl(2), hlt], 2: { ...sleeper, id: 'VMPL2' } }] });
+    rig.run();
+    send(rig, 0, DeliveryMode.nmi, 0, 2);
+    rig.run();
+    send(rig, 0, DeliveryMode.nmi, 0, 2);
+    expect([rig.plane(0, 2).isNmiMasked, rig.vp().pending & 4]).toEqual([true, 0]);
+    rig.machine.resetPlane(rig.context(), 'init');
+    expect([rig.plane(0, 2).isNmiMasked, rig.vp().pending & 4]).toEqual([false, 4]);
+  });
 });
 
 describe('alternate injection (APM vol. 2, 15.36.16)', () => {

@@ -42,6 +42,8 @@ export class SwitchingChapter implements Switching {
       plane.doorbell = -1;
       (plane as PlaneState).isNmiMasked = false;
       if (context.plane === 0) vp.setSchedule(plane.context, vmpl === 0 ? Schedule.Runnable : Schedule.Stopped);
+      // What may come in there has changed; of the plane that is reset the machine knows.
+      if (plane.context !== context) this.#machine.eventsChanged(plane.context);
     }
   }
 
