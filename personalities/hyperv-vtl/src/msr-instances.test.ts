@@ -42,6 +42,18 @@ describe('instances of synthetic MSRs', () => {
     for (const name of ['VpIndex', 'VpRuntime', 'TimeRefCount', 'TscFrequency', 'ApicFrequency', 'Sversion', 'GuestIdle', 'Sirbp', 'DebugDeviceOptions'] as const) expect(r.wrmsr(c, HvMsr[name], 0), name).toBe(false);
     for (const index of [0x3fff_ffff, 0x4000_0004, 0x4000_0086, 0x4000_00a0, 0x4000_00b8, 0x4000_01ff]) expect([r.rdmsr(c, index), r.wrmsr(c, index, 0)], index.toString(16)).toEqual([null, false]);
   });
+  it('that are refused are #GP with code 0; others go on', () => {
+    const r = new Rig();
+    const c = r.context();
+    const access = (key: number, write: boolean, lo = 0, hi = 0) => r.chapters.msrs.access(c, { kind: 'msr', key, write, lo, hi });
+    const refused = { kind: 'fault', fault: { code: 13, errorCode: 0 } };
+    expect([access(0x4000_0004, false), access(0x4000_0002, true), access(0x4000_0070, false)]).toMatchObject([refused, refused, refused]);
+    expect([access(0x4000_0002, false).kind, access(0x4000_0070, true, 7, 9).kind, access(0x4000_0000, true, 0x1234_5678, 0x8100_9abc).kind, r.rdmsr(c, 0x4000_0000)]).toEqual(['resume', 'resume', 'resume', 0x8100_9abc_1234_5678n]);
+    expect([access(0x4000_0003, true, 2).kind, r.resets, access(0x4000_0003, true, 1).kind, r.resets, access(0x4000_0003, false).kind]).toEqual(['resume', 0, 'resume', 1, 'resume']);
+    r.wrmsr(c, 0x4000_0103, 0);
+    expect([access(0x4000_0105, true, 1).kind, access(0x4000_0105, true, 0, 0x8000_0000)]).toMatchObject(['resume', { kind: 'exit', payload: { kind: 'guestCrash', vp: 0, vtl: 0 } }]);
+    expect([access(0x4000_00f0, false).kind, access(0x4000_00f0, true)]).toMatchObject(['wait', refused]);
+  });
   it('with reserved bits are #GP where they must be zero', () => {
     const r = new Rig();
     const c = r.context();
