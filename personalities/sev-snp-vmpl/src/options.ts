@@ -60,6 +60,7 @@ const settings = {
   firmwareBase: address('0x800000', 'Memory that is valid and of the guest when it begins below the built-in SVSM.'),
   firmwareSize: address('0x10000', 'Bytes of that memory.'),
   secretsPage: address('0x80d000', 'Where in that memory the secrets page of the guest lies.'),
+  cpuidPage: address('0x80e000', 'Where in that memory the CPUID page of the guest lies.'),
   vtpm: flag(false, 'The built-in SVSM has a TPM: the guest needs the program swtpm on the host.'),
   svsmApic: flag(false, 'The built-in SVSM offers the APIC protocol.'),
   svsmDeviations: setting<readonly SvsmDeviation[]>([], { type: 'array', items: { enum: Object.keys(svsmDeviations) }, uniqueItems: true }, 'Where the built-in SVSM does as COCONUT-SVSM does rather than as its protocols mean.'),
@@ -98,7 +99,7 @@ export const optionsOf = (given: PlainRecord): SnpOptions => {
   };
   if (checkPolicy(BigInt(options.policy)) !== FirmwareStatus.Success) refuse(`the firmware does not accept the policy ${options.policy} (bit 17 is always set)`);
   if (options.svsm !== 'none' && options.level !== 'sev-snp') refuse(`svsm '${options.svsm}' needs the level sev-snp, not ${options.level}`);
-  for (const name of ['svsmBase', 'svsmSize', 'callingArea', 'firmwareBase', 'firmwareSize', 'secretsPage'] as const) if (Number(options[name]) % 4096 !== 0) refuse(`${name} ${options[name]} is not a multiple of 4096`);
+  for (const name of ['svsmBase', 'svsmSize', 'callingArea', 'firmwareBase', 'firmwareSize', 'secretsPage', 'cpuidPage'] as const) if (Number(options[name]) % 4096 !== 0) refuse(`${name} ${options[name]} is not a multiple of 4096`);
   if (options.svsm === 'builtin') {
     // It would run the guest again, which would be refused again, and so on without end.
     if (options.refusedAccess === 'vmpl0') refuse('the built-in SVSM does nothing about refused accesses: refusedAccess must be exit');
@@ -107,8 +108,8 @@ export const optionsOf = (given: PlainRecord): SnpOptions => {
     const first = Number(options.firmwareBase);
     const end = first + Number(options.firmwareSize);
     if (first < base + size && end > base) refuse(`the memory of the firmware overlaps that of the SVSM`);
-    for (const name of ['callingArea', 'secretsPage'] as const) if (Number(options[name]) < first || Number(options[name]) >= end) refuse(`${name} ${options[name]} is not in the memory of the firmware`);
-    if (area === Number(options.secretsPage)) refuse(`calling area and secrets page are both at ${options.callingArea}`);
+    for (const name of ['callingArea', 'secretsPage', 'cpuidPage'] as const) if (Number(options[name]) < first || Number(options[name]) >= end) refuse(`${name} ${options[name]} is not in the memory of the firmware`);
+    if (new Set([area, Number(options.secretsPage), Number(options.cpuidPage)]).size < 3) refuse('calling area, secrets page and CPUID page need a page each');
   }
   if (options.ghcbVersion < 2 && options.level === 'sev-snp') refuse('the level sev-snp needs ghcbVersion 2');
   const tooMuch = options.features.find((name) => !options.allowed.includes(name));

@@ -2,6 +2,7 @@ import { BSP_EIP, buildVmsa, coconutGuestVmsa, EFER_SVME, SECRETS_PAGE_VERSION, 
 import { SVSM_PROTOCOL_VERSION } from '@vmplanes/abi-svsm';
 import { AccessResult, HostError, PAGE_SIZE, type PlaneContext } from '@vmplanes/engine';
 import { guestFeatures } from './core-calls.ts';
+import { cpuidFor } from './cpuid-page.ts';
 import type { SvsmProvider } from './provider.ts';
 import { READ_VMSA, RWX } from './rights.ts';
 
@@ -31,6 +32,7 @@ export function launchGuest(p: SvsmProvider, context: PlaneContext): void {
     if (memory.access.write(memory.subjects[0]!.host, gpa, bytes, 0, bytes.length) !== AccessResult.Ok) throw new HostError('NoMemory', `sev-snp-vmpl: no memory at 0x${gpa.toString(16)}`);
   };
   put(Number(options.secretsPage), secretsFor(p));
+  put(Number(options.cpuidPage), cpuidFor(p.snp, context));
 
   chapters.rmp.launch(vmsa / PAGE_SIZE, permissions(options.guestVmpl, READ_VMSA), true);
   const features = BigInt(chapters.features.machineLo) | (BigInt(chapters.features.machineHi) << 32n);
