@@ -96,9 +96,13 @@ async function main(): Promise<number> {
     budget,
     hints,
     log: say,
-    onJudged: ({ verdict }, done, of) => {
+    onJudged: ({ mutation, verdict }, done, of) => {
       began ||= Date.now();
-      if (verdict === 'survived' || verdict === 'uncovered') counts.unnoticed++;
+      if (verdict === 'survived' || verdict === 'uncovered') {
+        counts.unnoticed++;
+        // At once: a long run may be ended before its report.
+        say(`${mutation.file}:${mutation.line}  ${mutation.change}  (${verdict})  ${mutation.source}`);
+      }
       if (Date.now() - shown < 5_000 && done !== of) return;
       shown = Date.now();
       say(`${done}/${of}, ${counts.unnoticed} not noticed, ${((1000 * done) / (shown - began)).toFixed(1)} per second`);
