@@ -24,19 +24,13 @@ export interface KvmBehaviour extends ProfileRules {
   readonly mutex: 'plane' | 'group';
 }
 
-const rulesOf = (profile: Profile): ProfileRules => {
-  const rules = RULES[profile];
-  if (rules === undefined) throw new HostError('BadConfig', `profile ${profile} names calls without numbers: nothing of it can run`);
-  return rules;
-};
-
 /** Once per vCPU wherever planes share anything. @spec LKML 2026-06-08 KVM Planes + SEV-SNP Support 00/60; TLFS §15.11.1 Private State, Shared State */
 const MEMORY_TYPES_AND_MACHINE_CHECKS = ['mtrr', 'mcg'];
 
 /** The drafts that can run. `2024-10` has names only: nothing of it can be called. */
 export const kvmBehaviours: Readonly<Record<Exclude<Profile, '2024-10'>, KvmBehaviour>> = {
   '2025-04': {
-    ...rulesOf('2025-04'),
+    ...RULES['2025-04']!,
     profile: '2025-04',
     policy: 'userspace',
     rule: 'irr',
@@ -49,7 +43,7 @@ export const kvmBehaviours: Readonly<Record<Exclude<Profile, '2024-10'>, KvmBeha
     mutex: 'plane',
   },
   '2026-06': {
-    ...rulesOf('2026-06'),
+    ...RULES['2026-06']!,
     profile: '2026-06',
     policy: 'lowest-runnable',
     rule: 'deliverable',
@@ -62,7 +56,7 @@ export const kvmBehaviours: Readonly<Record<Exclude<Profile, '2024-10'>, KvmBeha
     mutex: 'group',
   },
   vmplanes: {
-    ...rulesOf('vmplanes'),
+    ...RULES.vmplanes!,
     profile: 'vmplanes',
     policy: 'userspace',
     rule: 'deliverable',

@@ -1,4 +1,5 @@
 import { Capability, IrqRouting, KvmIrqRoutingEntryPlanes, KvmMemoryAttributes, KvmMpState, KvmOneReg, LAYOUTS, MemoryAttribute, MpState, NUMBERS, type Profile } from '@vmplanes/abi-kvm-planes';
+import { Schedule } from '@vmplanes/engine';
 import { ApicReg, ScriptCpu, type Step } from '@vmplanes/x86';
 import { type BuiltVm, type ClientPlan, inside, KvmClient } from './client.ts';
 import type { KvmResult } from './result.ts';
@@ -105,8 +106,9 @@ export const diffScenarios: Readonly<Record<string, DiffScenario>> = {
     const { vp } = inside(t.built).group;
     t.built.vm.machine.policy.switchTo(vp, vp.plane(1), 'runnable');
     if (!t.isKernelScheduled) return 'no order: the named plane runs';
+    const runnable = [0, 1].filter((plane) => vp.plane(plane).schedule === Schedule.Runnable);
     t.run(0, 0);
-    return `planes 0 and 1 runnable: plane ${t.current} runs`;
+    return `planes ${runnable.join(' and ')} runnable: plane ${t.current} runs`;
   },
   Q4: (p) => {
     const t = new Trial(p);

@@ -1,6 +1,6 @@
 import { MsrExitReason } from '@vmplanes/abi-kvm-planes';
 import type { Machine, PlaneContext, Vp } from '@vmplanes/engine';
-import { ApicBase, ApicEvent, ApicReg, ApicMode, type CpuFeatures, type CpuidTable, Extra, fromKvmImage, MSR_APIC_BASE, type MsrFilter, toKvmImage, type Translation, type X86Arch } from '@vmplanes/x86';
+import { ApicBase, ApicEvent, ApicReg, type CpuFeatures, type CpuidTable, Extra, fromKvmImage, MSR_APIC_BASE, type MsrFilter, toKvmImage, type Translation, type X86Arch } from '@vmplanes/x86';
 import { setReg } from './state/target.ts';
 
 /** The x86 parts of one machine as the facade uses them: local APICs, MSRs, CPUID, page walks. */
@@ -23,7 +23,8 @@ export class KvmHardware {
     const base = apic.block.get(Extra.baseLow);
     apic.block.set(Extra.baseLow, isBsp ? base | ApicBase.bsp : base & ~ApicBase.bsp);
     apic.block.set(Extra.initialId, apicId);
-    apic.block.set(ApicReg.id, apic.mode === ApicMode.x2apic ? apicId : apicId << 24);
+    // A new one is in xAPIC mode.
+    apic.block.set(ApicReg.id, apicId << 24);
     apic.restored();
   }
 

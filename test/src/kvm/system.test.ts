@@ -95,6 +95,10 @@ describe('files', () => {
     expect(word(c.call(c.fd, 'KVM_CREATE_VM'))).toBe('ENOMEM');
     expect(c.system.save().objects).toBe(0);
   });
+  it('a machine that is configured wrongly is the host\'s error, not the caller\'s', () => {
+    const c = client('vmplanes', {}, { machine: { quantum: 0 } });
+    expect(codeOf(() => c.call(c.fd, 'KVM_CREATE_VM'))).toBe('BadConfig');
+  });
   it('an x86 configuration that does not fit together is refused at once', () => {
     expect(codeOf(() => new KvmSystem({ profile: 'vmplanes', vm: { x86: { cpuModel: 'none' } } }))).toBe('BadConfig');
   });

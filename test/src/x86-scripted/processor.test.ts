@@ -74,6 +74,15 @@ describe('memory, byte by byte', () => {
     expect(bytesAt(rig, 0x1eff, 0x1802)).toEqual([0, ...bytes, 0]);
     expect(rig.get(0, 0, 'rip')).toBe(0xfff1n);
   });
+  it('the page of the local APIC covers the memory below it, to the byte', () => {
+    const { rig, out } = results([{ op: 'write', gpa: 0x3080, size: 4, value: 0x40 }, { op: 'read', gpa: 0x3080, size: 4 }, ...[0x2ffc, 0x4000, 0x3ffc].map((gpa): Step => ({ op: 'write', gpa, size: 4, value: 0x77 }))], (r) => {
+      const apic = r.arch.apicOf(r.vps[0]!.context);
+      apic.writeApicBase(0x3100, 0, true);
+      apic.writeApicBase(0x3900, 0, true);
+    });
+    expect([out[1]!.rax, rig.arch.apicOf(rig.vps[0]!.context).cr8]).toEqual([0x40n, 4]);
+    expect([0x3080, 0x2ffc, 0x4000, 0x3ffc].map((gpa) => bytesAt(rig, gpa, 1)[0])).toEqual([0, 0x77, 0x77, 0]);
+  });
   const refusal = (steps: readonly Step[], page: number, rights: number): PlainRecord => {
     const { rig } = results(steps, (r) => void r.machine.memory.permissions[0]!.set(page, 1, rights));
     return (payloadOf(rig.vps[0]!) as { readonly info: PlainRecord }).info;
