@@ -17,6 +17,11 @@ describe('what the personality claims', () => {
     expect([ranges('register'), ranges('exception'), ranges('io'), ranges('memoryFault'), ranges('shutdown')]).toEqual([[[0, 0xff]], [[0, 31]], [[0, 0xffff]], [[0, 0]], [[0, 0]]]);
     expect(ranges('call').length).toBe(1);
   });
+  it('synthetic MSRs are answered up to the last, others only when somebody intercepts them', () => {
+    const { hv } = new DirectCalls(1);
+    const kind = (key: number): string | null => hv.handle(hv.machine.vp(0).plane(0), { kind: 'msr', key, write: false, lo: 0, hi: 0 } as never)?.kind ?? null;
+    expect([0x3fff_ffff, 0x4000_0000, 0x4000_01ff, 0x4000_0200, 0x1b].map(kind)).toEqual([null, 'resume', 'fault', null, null]);
+  });
   it('anything else is an error of the host', () => {
     const { hv } = new DirectCalls(1);
     expect(() => hv.handle(hv.machine.vp(0).plane(0), { kind: 'debug' } as never)).toThrow("'debug' was not claimed");

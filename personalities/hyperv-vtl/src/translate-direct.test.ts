@@ -308,6 +308,12 @@ describe('the event of the extended call', () => {
     // Header 3: pending, memory intercept; VTL1; access; addresses valid and of the access itself.
     expect(words(s, access | VTL0)).toEqual(['8', '0', (0x0300_0103 | (type << 16)).toString(16), '31000', '31000', '0', '0', '0']);
   });
+  it.each([['read', R, 0], ['write', W, 1]] as const)('is one for a shadow-stack %s, too', (_what, access, type) => {
+    const s = new Scene().set(0, 'cr4', 0x80_0020n);
+    s.leaf(0x31, 0x3_1000n | P | US | A | D);
+    s.protect(0, 0x31);
+    expect(words(s, access | SHADOW | USER | VTL0).slice(0, 3)).toEqual(['8', '0', (0x0300_0103 | (type << 16)).toString(16)]);
+  });
   it('says that a table was refused, not the page', () => {
     const s = new Scene();
     s.protect(0, LEAVES >> 12);

@@ -1,4 +1,4 @@
-import { HvCacheType, HvCall, HvOutputTranslateVirtualAddressEx, HvOutputTranslateVirtualAddressExTlfs, HvStatus, HvTranslateGvaControlFlags, HvTranslateGvaResultCode, HvX64PendingEventAccessFlags, HvX64PendingEventHeader, HvX64PendingEventType, HvX64PendingExceptionEvent, HvX64PendingMemoryInterceptEvent } from '@vmplanes/abi-hyperv';
+import { HvCacheType, HvCall, HvInterceptAccessType, HvOutputTranslateVirtualAddressEx, HvOutputTranslateVirtualAddressExTlfs, HvStatus, HvTranslateGvaControlFlags, HvTranslateGvaResultCode, HvX64PendingEventAccessFlags, HvX64PendingEventHeader, HvX64PendingEventType, HvX64PendingExceptionEvent, HvX64PendingMemoryInterceptEvent } from '@vmplanes/abi-hyperv';
 import { hiWord, loWord } from '@vmplanes/binary';
 import { AccessResult, PAGE_SIZE, type PlaneContext, Right } from '@vmplanes/engine';
 import { Access, PageFault, PageRight, Privilege, refusalOf, readRegister, WalkKind, type WalkResult, X86 } from '@vmplanes/x86';
@@ -18,7 +18,9 @@ const USER_LEVEL = 3;
 const TWO_32 = 2 ** 32;
 /** No error code, and no VTL. */
 const NONE = -1;
-const INTERCEPT_ACCESS = { [Access.Read]: 0, [Access.Write]: 1, [Access.Fetch]: 2 } as Readonly<Record<number, number>>;
+const isStore = (access: Access): boolean => access === Access.Write || access === Access.ShadowWrite;
+/** @spec TLFS HV_INTERCEPT_ACCESS_TYPE */
+const interceptAccess = (access: Access): number => (access === Access.Fetch ? HvInterceptAccessType.Execute : isStore(access) ? HvInterceptAccessType.Write : HvInterceptAccessType.Read);
 /** PAT entries as the interface names them: UC- is uncached. @spec SDM 3A Table 12-10; TLFS HV_TRANSLATE_GVA_RESULT */
 const cacheTypes: Readonly<Record<number, number>> = { 0: HvCacheType.Uncached, 1: HvCacheType.WriteCombining, 4: HvCacheType.WriteThrough, 5: HvCacheType.WriteProtected, 6: HvCacheType.WriteBack, 7: HvCacheType.Uncached };
 
@@ -67,7 +69,7 @@ class Translation {
     }
     if ((flags & flag.setPageTableBits) !== 0) {
       const writes = (flags & flag.validateWrite) !== 0;
-      this.#walk(writes ? accesses.find((a) => a === Access.Write || a === Access.ShadowWrite)! : accesses[0]!, privileges[0]!, true);
+      this.#walk(writes ? accesses.find(isStore)! : accesses[0]!, privileges[0]!, true);
     }
     return this.out;
   }
@@ -121,7 +123,7 @@ class Translation {
     out.gpa = found.gpa;
     out.gpn = Math.floor(found.gpa / PAGE_SIZE);
     out.memoryType = found.memoryType;
-    const right = access === Access.Fetch ? arch.fetchRight(this.target, user) : access === Access.Write || access === Access.ShadowWrite ? Right.Write : Right.Read;
+    const right = access === Access.Fetch ? arch.fetchRight(this.target, user) : isStore(access) ? Right.Write : Right.Read;
     const result = machine.memory.access.check(machine.memory.subjects[this.target.plane]!.cpu, found.gpa, 1, right);
     if (result !== AccessResult.Ok) this.#denied(result, found.gpa, machine.memory.access.missing, right);
   }
@@ -243,7 +245,7 @@ const writeEvent = ({ out, lo, hi }: Translation, data: DataView, at: number): v
     const page = Math.floor(out.gpa / PAGE_SIZE) * PAGE_SIZE;
     data.setUint8(at + field.header, HvX64PendingEventHeader.pack({ eventPending: true, eventType: HvX64PendingEventType.MemoryIntercept }));
     data.setUint8(at + field.targetVtl, out.interceptedBy);
-    data.setUint8(at + field.accessType, INTERCEPT_ACCESS[out.access] ?? 0);
+    data.setUint8(at + field.accessType, interceptAccess(out.access));
     data.setUint8(at + field.accessFlags, HvX64PendingEventAccessFlags.pack({ guestLinearAddressValid: true, causedByGpaAccess: !out.isWalk }));
     data.setUint32(at + field.guestLinearAddress, lo, true);
     data.setUint32(at + field.guestLinearAddress + 4, hi, true);

@@ -225,6 +225,8 @@ describe('ModifyVtlProtectionMask', () => {
   });
   it('is refused to VTL0, to others, without protection, and where nobody owns it', () => {
     const g = protecting();
+    // Who is meant is looked at before who asks.
+    expect(modify(g, 0, 1, 0, [0x30], 9n)).toEqual([DENIED, 0]);
     expect([modify(g, 0, 1, 0), modify(g, 1, 1, 0, [0x30], 9n), modify(protecting({ partitionIdStatus: 'invalidPartitionId' }), 1, 1, 0, [0x30], 9n)]).toEqual([[PARAMETER, 0], [DENIED, 0], [PARTITION, 0]]);
     expect(modify(protecting({}, null), 1, 1, 0)).toEqual([DENIED, 0]);
     const three = new DirectCalls(1, { maximumVtl: 2 });
