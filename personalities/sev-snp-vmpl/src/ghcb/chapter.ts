@@ -92,14 +92,15 @@ export class GhcbChapter implements Ghcb {
   }
   /**
    * The MSR has the reply to a request for SEV information, so that a guest knows versions and C-bit without asking. It goes with the VMSA: an INIT that leaves
-   * that one leaves the MSR, too, which a processor in an AP reset hold needs for its reply. @spec GHCB 2.3.1; Linux arch/x86/kvm/svm/sev.c sev_es_vcpu_reset
+   * that one leaves the MSR, too, which a processor in an AP reset hold needs for its reply. What the host keeps of DR7 is of the processor, and goes with every
+   * reset. @spec GHCB 2.3.1; Linux arch/x86/kvm/svm/sev.c sev_es_vcpu_reset; Linux arch/x86/kvm/x86.c kvm_vcpu_reset
    */
   planeReset(context: PlaneContext, kind: string): void {
+    this.host.dr7[this.host.dr7Index(context)] = DR7_RESET;
     if (kind === 'init') return;
     const plane = this.host.snp.chapters.switching.planeOf(context);
     [plane.ghcbMsrLo, plane.ghcbMsrHi] = sevInformation(this);
     plane.registeredGhcb = -1;
-    this.host.dr7[this.host.dr7Index(context)] = DR7_RESET;
   }
 
   save(): PlainState {
