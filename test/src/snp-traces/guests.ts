@@ -2,6 +2,7 @@ import { Ghcb } from '@vmplanes/abi-sev-snp';
 import { AttestationCall, CoreCall, guidBytes, SvsmAttestSingleService, SvsmService, VtpmCall } from '@vmplanes/abi-svsm';
 import type { GeneratorScript } from '@vmplanes/x86';
 import { type Code, discover, GuestCode, hexOf } from '../snp-demo/guest-code.ts';
+import { launchScripts } from './launch.ts';
 
 // The sequences of an SVSM and its guest, message by message, as a firmware, Linux and their processors make them. Addresses are examples.
 
@@ -173,4 +174,4 @@ const panic: GeneratorScript = {
   },
 };
 
-export const scripts: readonly GeneratorScript[] = [ovmf, linux, bringUp, secondary, tpm, attestation, reboot, termination, panic];
+export const scripts: readonly GeneratorScript[] = [...launchScripts, ovmf, linux, bringUp, secondary, tpm, attestation, reboot, termination, panic];

@@ -10,7 +10,10 @@ export interface Scenario {
   readonly title: string;
   readonly options?: Readonly<Record<string, string | number | boolean | readonly string[]>>;
   readonly vps?: number;
-  readonly run: readonly { readonly vp: number; readonly script: string }[];
+  /** VMPL 2 where none is named. */
+  readonly run: readonly { readonly vp: number; readonly plane?: number; readonly script: string }[];
+  /** Guest type; default the one with the SVSM of this program. */
+  readonly type?: string;
   /** Reason with which the run ends. */
   readonly ends: string;
 }
@@ -29,12 +32,17 @@ export const scenarios: readonly Scenario[] = [
   { name: 'svsm-panic', title: 'An SVSM that cannot go on', options: { svsmDeviations: ['uncheckedPages'] }, run: [{ vp: 0, script: 'panic' }], ends: 'exit' },
 ];
 
-export const configOf = ({ name, options = {}, vps = 1, run }: Scenario): GuestConfig => ({
-  type: 'sev-snp-builtin-svsm',
+/** Not kept as a trace: what PVALIDATE and RMPADJUST of VMPL0 itself do is done inside a run, which a replay takes from the trace. */
+export const launch: Scenario = { name: 'svsm-launch', title: 'An SVSM as an image of its own, from its start to the first calls of its guest', type: 'sev-snp-svsm', run: [{ vp: 0, plane: 0, script: 'svsm-image' }, { vp: 0, plane: 2, script: 'firmware' }], ends: 'exit' };
+
+export const configOf = ({ name, options = {}, vps = 1, run, type = 'sev-snp-builtin-svsm' }: Scenario): GuestConfig => ({
+  type,
   name,
   vps,
+  memory: '160MiB',
+  startPlanes: [0, 2],
   personalities: [{ use: 'sev-snp-vmpl', options: { platformSeed: SEED, ...options } as never }],
-  scripts: { run: run.map((r) => ({ ...r, plane: 2 })) },
+  scripts: { run: run.map((r) => ({ plane: 2, ...r })) },
 });
 
 export const fileOf = (name: string): string => join(root, 'test/traces', `${name}.jsonl`);
