@@ -14,7 +14,7 @@ const blockOf = ({ hv, target }: RegisterAccess, cell: RegisterName): number => 
 const readCell = (access: RegisterAccess, cell: RegisterName): bigint => readRegister(access.hv.machine.arena, blockOf(access, cell), cell);
 const writeCell = (access: RegisterAccess, cell: RegisterName, value: bigint): void => writeRegister(access.hv.machine.arena, blockOf(access, cell), cell, value);
 
-/** A register that is a cell. @param legal - whether it can have a value; by default any. */
+/** A register that is a cell, which holds as many bits of a value as it has. @param legal - whether it can have a value; by default any. */
 const cell = (name: RegisterName, legal: (value: bigint, access: RegisterAccess) => boolean = () => true): RegisterBinding => ({
   read: (access) => readCell(access, name),
   write: (access, value) => {
@@ -23,10 +23,6 @@ const cell = (name: RegisterName, legal: (value: bigint, access: RegisterAccess)
     return Success;
   },
 });
-const low = (binding: RegisterBinding): RegisterBinding => {
-  const { write } = binding;
-  return write === undefined ? binding : { ...binding, write: (access, value) => write(access, value & MASK_64) };
-};
 const isCanonical = (value: bigint, { hv }: RegisterAccess): boolean => isCanonicalAddress(value, hv.arch.registers.features.la57);
 
 /** A register that is an MSR of the processor, with the rules of WRMSR. */
@@ -99,7 +95,7 @@ const rip: RegisterBinding = {
   write: (access, value) => {
     if (!isCanonical(value & MASK_64, access)) return InvalidRegisterValue;
     const retires = access.target === access.caller ? BigInt(access.target.instructionLength) : 0n;
-    writeCell(access, 'rip', BigInt.asUintN(64, value - retires));
+    writeCell(access, 'rip', value - retires);
     return Success;
   },
 };
@@ -149,12 +145,10 @@ const xmmControlStatus: RegisterBinding = {
 const each = <K extends HvRegisterName>(count: number, name: (n: number) => K, make: (n: number) => RegisterBinding): Readonly<Partial<Record<HvRegisterName, RegisterBinding>>> =>
   Object.fromEntries(Array.from({ length: count }, (_, n) => [name(n), make(n)]));
 
-const general = (name: RegisterName): RegisterBinding => low(cell(name));
-
 /** Registers of the processor. */
 export const processorRegisters: Readonly<Partial<Record<HvRegisterName, RegisterBinding>>> = {
-  Rax: general('rax'), Rcx: general('rcx'), Rdx: general('rdx'), Rbx: general('rbx'), Rsp: general('rsp'), Rbp: general('rbp'), Rsi: general('rsi'), Rdi: general('rdi'),
-  R8: general('r8'), R9: general('r9'), R10: general('r10'), R11: general('r11'), R12: general('r12'), R13: general('r13'), R14: general('r14'), R15: general('r15'),
+  Rax: cell('rax'), Rcx: cell('rcx'), Rdx: cell('rdx'), Rbx: cell('rbx'), Rsp: cell('rsp'), Rbp: cell('rbp'), Rsi: cell('rsi'), Rdi: cell('rdi'),
+  R8: cell('r8'), R9: cell('r9'), R10: cell('r10'), R11: cell('r11'), R12: cell('r12'), R13: cell('r13'), R14: cell('r14'), R15: cell('r15'),
   Rip: rip,
   Rflags: rflags,
   ...each(16, (n) => `Xmm${n as 0}`, (n) => cell(`xmm${n as 0}`)),
@@ -169,7 +163,7 @@ export const processorRegisters: Readonly<Partial<Record<HvRegisterName, Registe
   Cr4: control(RegisterKey.Cr4, 'cr4'),
   Cr8: cr8,
   Xfem: control(RegisterKey.Xcr0, 'xcr0'),
-  Dr0: general('dr0'), Dr1: general('dr1'), Dr2: general('dr2'), Dr3: general('dr3'),
+  Dr0: cell('dr0'), Dr1: cell('dr1'), Dr2: cell('dr2'), Dr3: cell('dr3'),
   Dr6: {
     read: (access) => readCell(access, 'dr6'),
     write: (access, value) => {
@@ -205,7 +199,7 @@ export const processorRegisters: Readonly<Partial<Record<HvRegisterName, Registe
   McUpdatePatchLevel: { read: msr(0x8b).read! },
   Xss: msr(0xda0),
   UCet: msr(0x6a0), SCet: msr(0x6a2), Pl0Ssp: msr(0x6a4), Pl1Ssp: msr(0x6a5), Pl2Ssp: msr(0x6a6), Pl3Ssp: msr(0x6a7), InterruptSspTableAddr: msr(0x6a8),
-  Ssp: low(cell('ssp', (value, access) => (value & 3n) === 0n && isCanonical(value & MASK_64, access))),
+  Ssp: cell('ssp', (value, access) => (value & 3n) === 0n && isCanonical(value & MASK_64, access)),
   TscDeadline: msr(0x6e0),
   TscAdjust: msr(0x3b),
   Ia32MiscEnable: msr(0x1a0),
