@@ -93,10 +93,14 @@ export class EventLatches {
     return this.#apic.block.has(ApicFlag.waitForSipi);
   }
 
-  /** Sets the wait-for-SIPI state from outside: processor state restored, or context started by its owner. */
+  /** Sets the wait-for-SIPI state from outside: processor state restored, or context started by its owner. A start-up message that came for that wait is gone with it. */
   setWaitingForSipi(waits: boolean): void {
-    if (waits) this.#apic.block.raise(ApicFlag.waitForSipi);
-    else this.#apic.block.clear(ApicFlag.waitForSipi);
+    const { block } = this.#apic;
+    if (waits) block.raise(ApicFlag.waitForSipi);
+    else {
+      block.clear(ApicFlag.waitForSipi);
+      if (!block.has(ApicFlag.init)) this.#discard(ApicEvent.sipi, ApicReset.init);
+    }
     this.#apic.port.changed(this.#apic);
   }
 

@@ -262,6 +262,20 @@ describe('start-up (SDM 3A §8.4.2)', () => {
     for (const event of Object.values(ApicEvent)) expect(isBalanced(ap.counts(event))).toBe(true);
   });
 
+  it('a processor whose owner ends its wait has no use for the SIPI that came for it, unless an INIT came before', () => {
+    const bench = new ApicBench();
+    bench.add();
+    const ap = bench.addCold();
+    ap.accept(DeliveryMode.startUp, 0x9a, true, false);
+    ap.latches.setWaitingForSipi(false);
+    expect([ap.deliverable(), ap.latches.takeSipi()]).toEqual([0, -1]);
+    expect(isBalanced(ap.counts(ApicEvent.sipi))).toBe(true);
+    ap.accept(DeliveryMode.init, 0, true, false);
+    ap.accept(DeliveryMode.startUp, 0x12, true, false);
+    ap.latches.setWaitingForSipi(false);
+    expect([ap.latches.takeInit(), ap.latches.takeSipi()]).toEqual([true, 0x12]);
+  });
+
   it('a second INIT forgets the SIPI between the two', () => {
     const bench = new ApicBench();
     bench.add();

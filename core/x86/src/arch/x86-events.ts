@@ -154,7 +154,8 @@ export class X86Events implements EventSource {
   #start(): boolean {
     const { context, apic } = this;
     const door = this.door(context);
-    if (apic.latches.takeInit()) {
+    const isReset = apic.latches.takeInit();
+    if (isReset) {
       if (door === null || !door.init(this)) resetContext(this.machine.arena, context.base, 'init', this.resetParameters());
       context.activity = apic.isBootProcessor ? Activity.Running : Activity.WaitForSipi;
       this.machine.wasReset(context, 'init');
@@ -170,7 +171,7 @@ export class X86Events implements EventSource {
     }
     if (vector >= 0) context.activity = Activity.Running;
     this.machine.eventsChanged(context);
-    return door !== null;
+    return door !== null && (isReset || vector >= 0);
   }
 
   deadline(): number {
