@@ -27,7 +27,7 @@ Changes the engine and its tables in one place at a time and counts the changes 
   --json          one JSON object on stdout
 
 Exit code: 0 when at least 90 % are noticed, 1 when not or when an accepted survivor matches nothing, 2 for wrong arguments.
-Areas that a run judges whole with default settings are recorded in test/mutants-result.json, each with its commit and date.
+Areas of which a run tries every change are recorded in test/mutants-result.json, each with its commit, date and tests.
 `;
 const NEEDED = 90;
 const BUDGET = 4_000;
@@ -61,11 +61,11 @@ function readArguments() {
 const git = (...args: readonly string[]): string => spawnSync('git', args, { cwd: root, encoding: 'utf8' }).stdout?.trim() ?? '';
 
 /** Keeps what a run says of whole areas. */
-function record(areas: readonly { readonly name: string; readonly judged: readonly Judged[] }[], accepted: readonly Acceptance[]): void {
+function record(tests: readonly string[], areas: readonly { readonly name: string; readonly judged: readonly Judged[] }[], accepted: readonly Acceptance[]): void {
   if (areas.length === 0) return;
   const path = 'test/mutants-result.json';
   const changes = git('status', '--porcelain', '--untracked-files=no', '--', '.', `:!${path}`);
-  const origin = { commit: `${git('rev-parse', 'HEAD')}${changes === '' ? '' : ' with changes'}`, date: new Date().toISOString(), node: process.version };
+  const origin = { commit: `${git('rev-parse', 'HEAD')}${changes === '' ? '' : ' with changes'}`, date: new Date().toISOString(), node: process.version, tests };
   const old = existsSync(join(root, path)) ? (JSON.parse(readText(path)) as MutantsResult).areas : [];
   const fresh = areas.map(({ name, judged }) => recordOf(rowOf(name, judged), survivorsOf(judged, accepted), origin));
   writeFileSync(join(root, path), `${JSON.stringify(merged(AREAS.map(({ name }) => name), old, fresh), null, 2)}\n`);
@@ -120,7 +120,7 @@ async function main(): Promise<number> {
   else process.stdout.write(`${printed([...rows, total], survivors)}\n${survivors.filter((s) => s.reason !== null).length} of ${survivors.length} survivors have a reason on record; ${seconds.toFixed(0)} s\n`);
 
   writeHints(hints, judged);
-  if (tests.length === 0 && sample === null && budget === BUDGET) record(areas.filter((area) => area.sources.every(isChosen)).map((area) => ({ name: area.name, judged: judged.filter(({ mutation }) => area.sources.includes(mutation.file)) })), accepted);
+  if (sample === null) record(tests, areas.filter((area) => area.sources.every(isChosen)).map((area) => ({ name: area.name, judged: judged.filter(({ mutation }) => area.sources.includes(mutation.file)) })), accepted);
   return total.score >= NEEDED && stale.length === 0 ? 0 : 1;
 }
 

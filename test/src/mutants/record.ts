@@ -5,12 +5,14 @@ export interface AreaRecord extends Row {
   readonly commit: string;
   readonly date: string;
   readonly node: string;
+  /** Folders whose tests judged; empty for all tests. Fewer tests can only notice less. */
+  readonly tests: readonly string[];
   /** Survivors with a reason in accepted.json. */
   readonly accepted: number;
   /** The others: place and change. */
   readonly unexplained: readonly string[];
 }
-/** test/mutants-result.json: one record per area, of the last run that judged it whole with default settings. */
+/** test/mutants-result.json: one record per area, of the last run that tried every change in it. */
 export interface MutantsResult {
   readonly mutants: number;
   readonly noticed: number;
@@ -29,7 +31,7 @@ export function merged(names: readonly string[], old: readonly AreaRecord[], fre
 }
 
 /** The record of an area from its row and its survivors. */
-export const recordOf = (row: Row, survivors: readonly Survivor[], origin: { readonly commit: string; readonly date: string; readonly node: string }): AreaRecord => ({
+export const recordOf = (row: Row, survivors: readonly Survivor[], origin: Pick<AreaRecord, 'commit' | 'date' | 'node' | 'tests'>): AreaRecord => ({
   ...row,
   ...origin,
   accepted: survivors.filter((s) => s.reason !== null).length,

@@ -20,6 +20,10 @@ export const AREAS: readonly Area[] = [
   { name: 'hypercalls/kvm-planes', folder: 'hypercalls/kvm-planes/src' },
   { name: 'hypercalls/hyperv', folder: 'hypercalls/hyperv/src' },
   { name: 'personalities/hyperv-vtl', folder: 'personalities/hyperv-vtl/src', except: ['personalities/hyperv-vtl/src/fixture.ts', 'personalities/hyperv-vtl/src/call-fixture.ts', 'personalities/hyperv-vtl/src/vsm-fixture.ts'] },
+  { name: 'hypercalls/sev-snp', folder: 'hypercalls/sev-snp/src' },
+  { name: 'hypercalls/svsm', folder: 'hypercalls/svsm/src' },
+  { name: 'core/boot', folder: 'core/boot/src' },
+  { name: 'personalities/sev-snp-vmpl', folder: 'personalities/sev-snp-vmpl/src' },
 ];
 
 /** The sources of an area. */

@@ -139,7 +139,7 @@ describe('accepted survivors', () => {
 
 it('records areas one by one', () => {
   const row = { name: 'a', mutants: 10, killed: 8, timeout: 1, survived: 1, uncovered: 0, score: 90 };
-  const origin = { commit: 'c', date: 'd', node: 'n' };
+  const origin = { commit: 'c', date: 'd', node: 'n', tests: [] };
   const survivor = { at: 'x.ts:1', source: 's', change: '1 to 2', nth: 1, operator: 'number', isCovered: true, reason: null };
   const one = recordOf(row, [survivor, { ...survivor, reason: 'equal' }], origin);
   expect(one).toMatchObject({ accepted: 1, unexplained: ['x.ts:1 1 to 2'], commit: 'c' });
