@@ -49,7 +49,7 @@ describe('createVm', () => {
     ['two scripts of one id', [runOne, { scripts: [one(), one()] }], 'BadScript', "two have the id 'one'"],
     ['a step that does not exist', [runOne, { scripts: [{ id: 'one', steps: [{ op: 'wrok' } as never] }] }], 'BadScript', 'wrok'],
     ['a guest type that does not exist', [{ type: 'plane' }], 'BadConfig', "did you mean 'plain'?"],
-    ['memory that no host has', [{ memory: '900000GiB' }], 'NoMemory', 'memory: this host cannot give 900000GiB'],
+    ['memory that no host has', [{ memory: '900000GiB' }], 'NoMemory', 'memory: 900000GiB: this host cannot give'],
     ['a trace in no directory', [{}, { trace: join(directory, 'none', 't') }], 'BadFile', 'cannot be written'],
   ])('refuses %s', async (_what, args, code, text) => {
     await expect(createVm(...args)).rejects.toMatchObject({ code, message: expect.stringContaining(text) as string });
