@@ -31,7 +31,6 @@ export class ApicMap {
   readonly #vp = new Int32Array(MAX_VPS);
   readonly #id = new Uint32Array(MAX_VPS);
   readonly #initialId = new Uint32Array(MAX_VPS);
-  readonly #isX2apic = new Uint8Array(MAX_VPS);
   readonly #logicalId = new Uint32Array(MAX_VPS);
   readonly #logical = new Uint8Array(MAX_VPS);
   /** Row of each 8-bit id: -1 none, -2 more than one. */
@@ -70,7 +69,6 @@ export class ApicMap {
       this.#vp[row] = apic.vp;
       this.#id[row] = apic.id;
       this.#initialId[row] = apic.initialId;
-      this.#isX2apic[row] = isX2apic ? 1 : 0;
       this.#logicalId[row] = isX2apic ? x2apicLogicalId(apic.initialId) : apic.block.get(ApicReg.ldr) >>> 24;
       this.#logical[row] = logicalModel(apic);
       if (apic.id < 256) this.#byId[apic.id] = this.#byId[apic.id] === -1 ? row : SCAN;
@@ -147,9 +145,9 @@ export class ApicMap {
     return best.vp;
   }
 
-  /** An APIC in xAPIC mode whose id has no 8-bit form can still be reached by its 32-bit id. */
+  /** An APIC in xAPIC mode whose id has no 8-bit form can still be reached by its 32-bit id; in x2APIC mode the two are one. */
   #matchesPhysical(row: number, destination: number): boolean {
-    return destination === (destination > 0xff && this.#isX2apic[row] === 0 ? this.#initialId[row] : this.#id[row]);
+    return destination === (destination > 0xff ? this.#initialId[row] : this.#id[row]);
   }
 
   #matchesLogical(row: number, destination: number): boolean {

@@ -45,7 +45,6 @@ export const fromKvmImage = (apic: LocalApic, image: Uint8Array, hasWideIds: boo
     block.set(ApicReg.id, apic.initialId);
     block.set(ApicReg.ldr, x2apicLogicalId(apic.initialId));
   }
-  block.set(ApicReg.currentCount, 0);
   if (apic.timer.mode === TimerMode.tscDeadline) {
     apic.timer.tscChanged();
   } else {

@@ -28,8 +28,8 @@ export interface LocalApicPort {
   readonly eoiBroadcast: ((apic: LocalApic, vector: number) => void) | null;
 }
 
-/** Flags of which each can make an event besides vectors deliverable, or keep vectors from being so. */
-const ANY_LATCH = ApicFlag.nmi | ApicFlag.smi | ApicFlag.init | ApicFlag.sipi | ApicFlag.extInt | ApicFlag.waitForSipi | ApicFlag.lint0 | ApicFlag.lint1;
+/** Flags of which each can make an event besides vectors deliverable, or keep vectors from being so; SIPI comes only with INIT or the wait for it. */
+const ANY_LATCH = ApicFlag.nmi | ApicFlag.smi | ApicFlag.init | ApicFlag.extInt | ApicFlag.waitForSipi | ApicFlag.lint0 | ApicFlag.lint1;
 
 /** Saved form of one local APIC: its whole block. */
 export interface LocalApicState {

@@ -16,7 +16,7 @@ export const arbitrationPriority = (block: ApicBlock): number => {
   const task = block.get(ApicReg.tpr);
   const request = classOf(Math.max(block.highest(ApicReg.irr), 0));
   const service = classOf(Math.max(block.highest(ApicReg.isr), 0));
-  return classOf(task) >= request && classOf(task) > service ? task : Math.max(classOf(task), request, service);
+  return classOf(task) >= request && classOf(task) > service ? task : Math.max(request, service);
 };
 
 /** Highest requested vector whose class is above the processor priority, or -1. @spec SDM 3A §10.8.3 */

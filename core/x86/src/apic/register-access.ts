@@ -28,8 +28,8 @@ export const isApicMsr = (msr: number): boolean =>
 export const readPage = (apic: LocalApic, offset: number, size: number): number => {
   const byte = offset & 15;
   if (byte + size > 4) return 0;
-  const slot = (offset & 0xfff) >>> 4;
-  const access = slot < 64 ? apic.rules.xapic[slot]! : 0;
+  const slot = offset >>> 4;
+  const access = apic.rules.xapic[slot] ?? 0;
   if (access === 0) {
     apic.logError(Esr.illegalRegister);
     return 0;
@@ -47,8 +47,8 @@ export const readPage = (apic: LocalApic, offset: number, size: number): number 
  */
 export const writePage = (apic: LocalApic, offset: number, size: number, value: number): void => {
   if (size !== 4 || (offset & 15) !== 0) return;
-  const slot = (offset & 0xfff) >>> 4;
-  const access = slot < 64 ? apic.rules.xapic[slot]! : 0;
+  const slot = offset >>> 4;
+  const access = apic.rules.xapic[slot] ?? 0;
   if (access === 0) apic.logError(Esr.illegalRegister);
   else if ((access & CAN_WRITE) !== 0) writeRegister(apic, slot << 4, value & apic.rules.writable[slot]!, 0);
 };
@@ -74,7 +74,7 @@ export const readMsr = (apic: LocalApic, msr: number, out: Uint32Array): boolean
     return true;
   }
   const slot = msr - X2APIC_MSR_BASE;
-  if (apic.mode !== ApicMode.x2apic || slot < 0 || slot >= 64 || (apic.rules.x2apic[slot]! & CAN_READ) === 0) return false;
+  if (apic.mode !== ApicMode.x2apic || ((apic.rules.x2apic[slot] ?? 0) & CAN_READ) === 0) return false;
   out[0] = readRegister(apic, slot << 4);
   if (slot << 4 === ApicReg.icr) out[1] = apic.block.get(ApicReg.icrHigh);
   return true;
@@ -86,7 +86,7 @@ export const readMsr = (apic: LocalApic, msr: number, out: Uint32Array): boolean
  * @spec SDM 3A §10.12.1.2, §10.12.1.3
  */
 export const writeMsr = (apic: LocalApic, msr: number, low: number, high: number): boolean => {
-  if (msr === MSR_APIC_BASE) return apic.writeApicBase(low >>> 0, high >>> 0);
+  if (msr === MSR_APIC_BASE) return apic.writeApicBase(low, high);
   if (msr === MSR_TSC_DEADLINE) {
     if (!apic.config.tscDeadline) return false;
     apic.timer.writeTscDeadline(low, high);
@@ -94,7 +94,7 @@ export const writeMsr = (apic: LocalApic, msr: number, low: number, high: number
     return true;
   }
   const slot = msr - X2APIC_MSR_BASE;
-  if (apic.mode !== ApicMode.x2apic || slot < 0 || slot >= 64 || (apic.rules.x2apic[slot]! & CAN_WRITE) === 0) return false;
+  if (apic.mode !== ApicMode.x2apic || ((apic.rules.x2apic[slot] ?? 0) & CAN_WRITE) === 0) return false;
   const offset = slot << 4;
   if ((low & apic.rules.reserved[slot]!) !== 0 || (high !== 0 && offset !== ApicReg.icr)) return false;
   writeRegister(apic, offset, low & apic.rules.writable[slot]!, high);
