@@ -10,6 +10,8 @@ export class PageMemory implements PageTableMemory {
   /** Runs before each compare-and-swap, so that a test can change the entry under it. */
   beforeSwap: (gpa: number) => void = () => {};
   readonly leaves: { gpa: number; access: Access; userPage: boolean }[] = [];
+  /** Whether each leaf was marked. */
+  readonly marks: boolean[] = [];
 
   constructor(readonly background: (gpa: number, bytes: number) => bigint = () => 0n) {}
 
@@ -23,13 +25,15 @@ export class PageMemory implements PageTableMemory {
   read(gpa: number, bytes: number): number {
     const status = this.refuse('read', gpa);
     if (status !== TableStatus.Ok) return status;
-    const value = this.at(gpa, bytes);
+    checkEntry(gpa, bytes);
+    const value = BigInt.asUintN(bytes * 8, this.at(gpa, bytes));
     // Signed halves on purpose: the walker must not depend on the sign.
     this.lo = Number(BigInt.asIntN(32, value));
     this.hi = Number(BigInt.asIntN(32, value >> 32n));
     return TableStatus.Ok;
   }
   compareAndSwap(gpa: number, bytes: number, oldLo: number, oldHi: number, newLo: number, newHi: number): number {
+    checkEntry(gpa, bytes);
     this.beforeSwap(gpa);
     const status = this.refuse('write', gpa);
     if (status !== TableStatus.Ok) return status;
@@ -38,8 +42,14 @@ export class PageMemory implements PageTableMemory {
     this.written.set(gpa, join(newLo, newHi));
     return TableStatus.Ok;
   }
-  leaf(gpa: number, access: Access, userPage: boolean): number {
+  leaf(gpa: number, access: Access, userPage: boolean, marked: boolean): number {
+    this.marks.push(marked);
     this.leaves.push({ gpa, access, userPage });
     return this.refuse('leaf', gpa);
   }
+}
+
+/** Entries are 4 or 8 bytes at an address of their own size. */
+function checkEntry(gpa: number, bytes: number): void {
+  if ((bytes !== 4 && bytes !== 8) || gpa % bytes !== 0) throw new Error(`an entry of ${bytes} bytes at ${gpa}`);
 }

@@ -50,7 +50,7 @@ export const writePage = (apic: LocalApic, offset: number, size: number, value: 
   const slot = offset >>> 4;
   const access = apic.rules.xapic[slot] ?? 0;
   if (access === 0) apic.logError(Esr.illegalRegister);
-  else if ((access & CAN_WRITE) !== 0) writeRegister(apic, slot << 4, value & apic.rules.writable[slot]!, 0);
+  else if ((access & CAN_WRITE) !== 0) writeRegister(apic, slot << 4, (value & apic.rules.writable[slot]!) >>> 0, 0);
 };
 
 /**
@@ -97,7 +97,7 @@ export const writeMsr = (apic: LocalApic, msr: number, low: number, high: number
   if (apic.mode !== ApicMode.x2apic || ((apic.rules.x2apic[slot] ?? 0) & CAN_WRITE) === 0) return false;
   const offset = slot << 4;
   if ((low & apic.rules.reserved[slot]!) !== 0 || (high !== 0 && offset !== ApicReg.icr)) return false;
-  writeRegister(apic, offset, low & apic.rules.writable[slot]!, high);
+  writeRegister(apic, offset, (low & apic.rules.writable[slot]!) >>> 0, high);
   return true;
 };
 
@@ -115,7 +115,7 @@ const readRegister = (apic: LocalApic, offset: number): number => {
   }
 };
 
-/** Writes a register that exists and can be written, with reserved bits removed. */
+/** Writes a register that exists and can be written. @param value - 32 bits without sign, reserved bits removed. */
 const writeRegister = (apic: LocalApic, offset: number, value: number, high: number): void => {
   switch (offset) {
     case ApicReg.tpr:

@@ -4,7 +4,7 @@ export const Cr4 = { PSE: 1 << 4, PAE: 1 << 5, PGE: 1 << 7, LA57: 1 << 12, SMEP:
 export const Efer = { LME: 1 << 8, NXE: 1 << 11 } as const;
 
 /** Bits of the low half of a paging-structure entry. @spec SDM 3A §4.3 to §4.5 */
-export const Entry = { P: 1, RW: 1 << 1, US: 1 << 2, PWT: 1 << 3, PCD: 1 << 4, A: 1 << 5, D: 1 << 6, PS: 1 << 7, PAT: 1 << 7, G: 1 << 8, LargePAT: 1 << 12 } as const;
+export const Entry = { P: 1, RW: 1 << 1, US: 1 << 2, A: 1 << 5, D: 1 << 6, PS: 1 << 7, PAT: 1 << 7, G: 1 << 8, LargePAT: 1 << 12 } as const;
 
 /** 2^32: what the high half of a physical address counts. */
 export const HIGH = 2 ** 32;

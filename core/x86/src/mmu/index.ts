@@ -1,5 +1,5 @@
 export { Access, PageFault, Privilege, WalkFailure, pageFaultCode } from './access.ts';
-export { GuestTables, refusalOf } from './guest-tables.ts';
+export { GuestTables, type LeafSubjects, refusalOf } from './guest-tables.ts';
 export { AddressModel, WalkInput } from './input.ts';
 export { type PageTableMemory, TableStatus } from './memory.ts';
 export { PagingMode, isCanonical, pagingMode } from './mode.ts';

@@ -32,12 +32,12 @@ export class AddressModel {
     if (!Number.isInteger(maxPhyAddr) || maxPhyAddr < 32 || maxPhyAddr > 52) throw new HostError('BadConfig', `MAXPHYADDR ${maxPhyAddr}: not in 32..52`);
     if (physicalMaskBit !== undefined && !(Number.isInteger(physicalMaskBit) && physicalMaskBit >= 32 && physicalMaskBit <= 51))
       throw new HostError('BadConfig', `physical mask bit ${physicalMaskBit}: not in 32..51`);
-    const from = (bit: number): number => 2 ** 32 - 2 ** (bit - 32);
+    const from = (bit: number): number => -(1 << (bit - 32));
     this.reservedHi = from(maxPhyAddr) & 0xfffff;
     this.reservedHiPae = from(maxPhyAddr) & 0x7fffffff;
-    this.reservedHiPdpte = from(maxPhyAddr) | 0;
-    this.reserved4M = 0x3fe000 & -(1 << (pse36 ? Math.min(maxPhyAddr, 40) - 19 : 13));
-    this.maskHi = physicalMaskBit === undefined ? 0 : 1 << (physicalMaskBit - 32);
+    this.reservedHiPdpte = from(maxPhyAddr);
+    this.reserved4M = (1 << 22) - (1 << (pse36 ? Math.min(maxPhyAddr, 40) - 19 : 13));
+    this.maskHi = physicalMaskBit === undefined ? 0 : 1 << (physicalMaskBit & 31);
   }
 }
 

@@ -20,7 +20,7 @@ export function denial(input: WalkInput, rights: number, pkey: number, access: A
   return protection | (isKeyProtected(input, rights, pkey, access, privilege) ? Denial.Key : 0);
 }
 
-function isProtected(input: WalkInput, rights: number, access: Access, privilege: Privilege): boolean {
+function isProtected(input: WalkInput, rights: number, access: Exclude<Access, typeof Access.Lookup>, privilege: Privilege): boolean {
   const userPage = (rights & PageRight.User) !== 0;
   const user = privilege === Privilege.User;
   if (user && !userPage) return true;
@@ -35,8 +35,6 @@ function isProtected(input: WalkInput, rights: number, access: Access, privilege
     case Access.ShadowRead:
     case Access.ShadowWrite:
       return !(rights & PageRight.ShadowStack) || user !== userPage;
-    case Access.Lookup:
-      return false;
   }
 }
 

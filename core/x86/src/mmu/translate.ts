@@ -1,4 +1,4 @@
-import { Access, Privilege } from './access.ts';
+import { Access } from './access.ts';
 import type { WalkInput } from './input.ts';
 import type { PageTableMemory } from './memory.ts';
 import { PageRight, WalkKind, type WalkResult } from './result.ts';
@@ -21,13 +21,12 @@ export interface Translation {
  * @param out - scratch, overwritten.
  */
 export function translate(memory: PageTableMemory, input: WalkInput, out: WalkResult, linear: bigint): Translation {
-  const { laLo, laHi, access, privilege, setFlags } = input;
+  const { laLo, laHi, access, setFlags } = input;
   input.laLo = Number(linear & 0xffffffffn);
   input.laHi = Number((linear >> 32n) & 0xffffffffn);
   input.access = Access.Lookup;
-  input.privilege = Privilege.Implicit;
   input.setFlags = false;
   const valid = walk(memory, input, out) === WalkKind.Mapped;
-  Object.assign(input, { laLo, laHi, access, privilege, setFlags });
+  Object.assign(input, { laLo, laHi, access, setFlags });
   return { valid, gpa: valid ? out.gpa : 0, writeable: valid && (out.rights & PageRight.Write) !== 0, usermode: valid && (out.rights & PageRight.User) !== 0 };
 }

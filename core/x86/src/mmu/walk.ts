@@ -108,7 +108,9 @@ function finish(memory: PageTableMemory, input: WalkInput, out: WalkResult, mode
     fault(input, out, mode, denied & Denial.Key ? WalkFailure.Key : WalkFailure.Protection);
     return WalkKind.Fault;
   }
-  const wanted = lo | Entry.A | (input.access === Access.Write || input.access === Access.ShadowWrite ? Entry.D : 0);
+  // A page that takes shadow-stack writes is dirty already.
+  let wanted = lo | Entry.A;
+  if (input.access === Access.Write) wanted |= Entry.D;
   if (input.setFlags && wanted !== lo) {
     const set = memory.compareAndSwap(entry, bytes, lo, rawHi, wanted, rawHi);
     if (set === TableStatus.Changed) return RESTART;
