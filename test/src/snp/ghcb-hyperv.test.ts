@@ -57,6 +57,11 @@ describe('a Hyper-V call in the page', () => {
     expect(rig.exit()).toMatchObject({ kind: 'mmio', write: true, lo: 0x77 });
   });
   it('cannot have its output in private memory', () => expect(call(rigOf(), HvCall.MemoryMappedIoRead.code, [0xfed0_0000n, 4n], { output: 0x3000 })).not.toBe(result(HvStatus.Success)));
+  it('the address of the output has 64 bits', () => {
+    const rig = rigOf();
+    expect(call(rig, HvCall.MemoryMappedIoRead.code, [0xfed0_0000n, 4n], { output: DATA + 2 ** 32 })).not.toBe(result(HvStatus.Success));
+    expect(rig.exit()).toBeNull();
+  });
   it('changes no register of the guest', () => {
     const rig = rigOf();
     rig.set('rax', 0x1234n);

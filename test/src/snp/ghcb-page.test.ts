@@ -139,6 +139,7 @@ describe('fields that one event needs', () => {
     expect(snp().result(0x72, 0, 0, { rax: 0xc, rcx: 0 })).toEqual(DONE);
   });
   it('destroying an AP needs no features', () => expect(snp().result(0x8000_0013, 2, 0)).toEqual(DONE));
+  it('a request that does not exist is not one to destroy', () => expect(snp().result(0x8000_0013, 3, 0)).toEqual(invalid(4)));
   it('the request of AP creation is 16 bits wide', () => expect(snp().result(0x8000_0013, 0x1_0002, 0)).toEqual(DONE));
   it('IN needs no RAX', () => {
     const rig = snp();

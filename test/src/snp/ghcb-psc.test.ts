@@ -77,6 +77,7 @@ describe('an error of a page state change', () => {
     expect(change(rigOf(), [entry(BIG.first, 2, { large: true, done: 513 })]).result).toEqual([0n, INVALID_ENTRY]);
   });
   it('entry: a large page that is not aligned', () => expect(change(rigOf(), [entry(BIG.first + 1, 1, { large: true })])).toMatchObject({ result: [0n, INVALID_ENTRY], cur: 0, asked: [] }));
+  it('entry: a large page that is not aligned, though it is done', () => expect(change(rigOf(), [entry(BIG.first + 1, 1, { large: true, done: 512 })])).toMatchObject({ result: [0n, INVALID_ENTRY], cur: 0 }));
   it('in the middle: the entries before it are done, and the cursor names it', () =>
     expect(change(rigOf(), [entry(5, 2), entry(9, 2, { done: 7 }), entry(12, 2)])).toMatchObject({ result: [0n, INVALID_ENTRY], cur: 1, entries: [entry(5, 2, { done: 1 }), entry(9, 2, { done: 7 }), entry(12, 2)], asked: ['shared 5+1'] }));
   it.each<[string, bigint]>([
