@@ -12,7 +12,7 @@ export const LARGE = 0x200;
 export const DATA = 0x10;
 export const DATA_PAGES = 6;
 /** The built-in SVSM and the memory that it gives its guest. */
-export const Svsm = { base: 0x100, size: 0x80, firmware: 0x80, firmwareSize: 0x10, secrets: 0x8d, area: 0x8f, secondArea: 0x8e, vmsa: 0x84 } as const;
+export const Svsm = { base: 0x100, size: 0x80, firmware: 0x80, firmwareSize: 0x10, secrets: 0x8d, cpuid: 0x8c, area: 0x8f, secondArea: 0x8e, vmsa: 0x84 } as const;
 const TABLES = 0x1f0;
 const C = 2n ** 51n;
 export const vmsaPage = (vp: number, vmpl: number): number => 0x1d0 + vp * 4 + vmpl;
@@ -55,7 +55,7 @@ export class FuzzGuest {
     this.machine.setMeaning(personality.meaning!({}));
     const page = (gpn: number): string => `0x${(gpn * PAGE_SIZE).toString(16)}`;
     const svsm = {
-      svsm: 'builtin', svsmBase: page(Svsm.base), svsmSize: page(Svsm.size), callingArea: page(Svsm.area), firmwareBase: page(Svsm.firmware), firmwareSize: page(Svsm.firmwareSize), secretsPage: page(Svsm.secrets), svsmApic: true,
+      svsm: 'builtin', svsmBase: page(Svsm.base), svsmSize: page(Svsm.size), callingArea: page(Svsm.area), firmwareBase: page(Svsm.firmware), firmwareSize: page(Svsm.firmwareSize), secretsPage: page(Svsm.secrets), cpuidPage: page(Svsm.cpuid), svsmApic: true,
     };
     const features = config.restricted ? ['RestrictedInjection', 'DebugSwap'] : [];
     const installed = personality.install(scope, { refusedAccess: config.refusedAccess, features, ...(config.svsm ? svsm : {}) });
