@@ -29,7 +29,7 @@ const legalTransition: readonly (readonly boolean[])[] = [
 export const isLegalApicBase = (oldLow: number, low: number, high: number, config: LocalApicConfig, host: boolean): boolean => {
   if ((low & 0x2ff) !== 0) return false;
   if (!config.x2apic && (low & ApicBase.x2apic) !== 0) return false;
-  if (high >>> (config.physicalBits - 32) !== 0) return false;
+  if (high >>> (config.physicalBits & 31) !== 0) return false;
   const next = modeOf(low);
   return host ? next !== ApicMode.invalid : legalTransition[modeOf(oldLow)]![next]!;
 };

@@ -12,8 +12,9 @@ export type ApicReset = (typeof ApicReset)[keyof typeof ApicReset];
 /** Latch of each event class, indexed by {@link ApicEvent}; vectors have IRR instead. */
 export const latchOf: readonly number[] = [0, ApicFlag.nmi, ApicFlag.smi, ApicFlag.init, ApicFlag.sipi, ApicFlag.extInt];
 
-const FIELD = { accepted: 0, delivered: 4, merged: 8, discarded: 12, refused: 16 } as const;
-const STRIDE = 20;
+const FIELD = { accepted: 0, delivered: 1, merged: 2, discarded: 3, refused: 4 } as const;
+
+const cellOf = (event: ApicEvent, field: keyof typeof FIELD): number => Extra.counters + (event * 5 + FIELD[field]) * 4;
 
 /** The history of one event class. Counts are modulo 2^32. */
 export interface EventCounts {
@@ -30,7 +31,7 @@ export interface EventCounts {
 
 /** Counts a change of one event class. */
 export const tally = (block: ApicBlock, event: ApicEvent, field: keyof typeof FIELD, n = 1): void => {
-  block.add(Extra.counters + event * STRIDE + FIELD[field], n);
+  block.add(cellOf(event, field), n);
 };
 
 /** Events of one class that are accepted and neither delivered nor discarded. */
@@ -46,17 +47,14 @@ export const discardPending = (block: ApicBlock, event: ApicEvent, cause: ApicRe
 };
 
 /** Reads the history of one event class. */
-export const readCounts = (block: ApicBlock, event: ApicEvent): EventCounts => {
-  const at = Extra.counters + event * STRIDE;
-  return {
-    accepted: block.get(at + FIELD.accepted),
-    delivered: block.get(at + FIELD.delivered),
-    merged: block.get(at + FIELD.merged),
-    discarded: block.get(at + FIELD.discarded),
-    refused: block.get(at + FIELD.refused),
-    pending: pendingCount(block, event),
-  };
-};
+export const readCounts = (block: ApicBlock, event: ApicEvent): EventCounts => ({
+  accepted: block.get(cellOf(event, 'accepted')),
+  delivered: block.get(cellOf(event, 'delivered')),
+  merged: block.get(cellOf(event, 'merged')),
+  discarded: block.get(cellOf(event, 'discarded')),
+  refused: block.get(cellOf(event, 'refused')),
+  pending: pendingCount(block, event),
+});
 
 /** History of all event classes together. */
 export const readTotals = (block: ApicBlock): EventCounts => {

@@ -25,13 +25,13 @@ describe('the register page (SDM 3A §10.4.1)', () => {
 
   it('parts of a register, by size and byte', () => {
     const apic = new ApicBench().add();
-    write(apic, ApicReg.initialCount, 0xfedc_ba98);
+    write(apic, ApicReg.initialCount, 0xfddb_b997);
     for (const [byte, size, value] of [
-      [0, 1, 0x98], [1, 1, 0xba], [2, 1, 0xdc], [3, 1, 0xfe], [0, 2, 0xba98], [1, 2, 0xdcba], [2, 2, 0xfedc], [0, 4, 0xfedc_ba98],
+      [0, 1, 0x97], [1, 1, 0xb9], [2, 1, 0xdb], [3, 1, 0xfd], [0, 2, 0xb997], [1, 2, 0xdbb9], [2, 2, 0xfddb], [0, 4, 0xfddb_b997],
       [3, 2, 0], [4, 1, 0], [1, 4, 0], [15, 1, 0], [12, 4, 0],
     ] as const) expect([byte, size, readPage(apic, ApicReg.initialCount + byte, size)]).toEqual([byte, size, value]);
     for (const [byte, size] of [[0, 1], [0, 2], [1, 4], [4, 4], [8, 4]] as const) writePage(apic, ApicReg.initialCount + byte, size, 0);
-    expect(read(apic, ApicReg.initialCount)).toBe(0xfedc_ba98);
+    expect(read(apic, ApicReg.initialCount)).toBe(0xfddb_b997);
   });
 
   it('offsets that hold no register are errors, whether read or written; gaps between registers are not', () => {
@@ -87,6 +87,7 @@ describe('x2APIC MSRs (SDM 3A §10.12.1)', () => {
     const apic = toX2apic(new ApicBench().add());
     for (const [register, , reads] of written) expect([register, wrmsr(apic, 0x800 + register / 16, reads)]).toEqual([register, 'ok']);
     expect(written.map(([register]) => [register, rdmsr(apic, 0x800 + register / 16)])).toEqual(written.map(([register, , reads]) => [register, [reads, 0]]));
+    expect(rdmsr(apic, 0x839)).toEqual([0xfedc_ba98, 0]);
     for (const [register, , , legal] of written) {
       for (let bit = 0; bit < 32; bit++) expect([register, bit, wrmsr(apic, 0x800 + register / 16, (1 << bit) >>> 0)]).toEqual([register, bit, (legal >>> bit) & 1 ? 'ok' : '#GP']);
     }
@@ -167,6 +168,20 @@ describe('the timer at its exact tick (SDM 3A §10.5.4)', () => {
         expect([apic.expire(bench.time), apic.deadline(), apic.counts(ApicEvent.interrupt).accepted]).toEqual([true, due + 18 * divisor, 2]);
       }
     }
+  });
+
+  it('a period of one count; a count read after an expiry serves it first', () => {
+    const bench = new ApicBench();
+    const apic = bench.add();
+    write(apic, ApicReg.divide, 0xb);
+    write(apic, ApicReg.lvtTimer, PERIODIC | 0x40);
+    write(apic, ApicReg.initialCount, 1);
+    expect([apic.expire(1), apic.deadline(), apic.expire(2), apic.deadline()]).toEqual([true, 2, true, 3]);
+    write(apic, ApicReg.initialCount, 10);
+    apic.acknowledge();
+    apic.eoi();
+    bench.time = 13;
+    expect([apic.timer.currentCount(), irr(apic, 0x40), apic.deadline()]).toEqual([7, true, 20]);
   });
 
   it('the divisor changes what is left, up to whole ticks', () => {

@@ -151,7 +151,7 @@ export class LocalApic {
     const { arena, at } = this.block;
     arena.u8.fill(0, at, at + LOCAL_APIC_BYTES);
     this.block.set(Extra.initialId, id);
-    this.block.set(Extra.baseLow, APIC_DEFAULT_BASE | ApicBase.enabled | (isBootProcessor ? ApicBase.bsp : 0));
+    this.block.set(Extra.baseLow, isBootProcessor ? ApicBase.bsp : 0);
     this.reset();
   }
 

@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { ApicEvent } from './counters.ts';
+import { ApicEvent, ApicReset } from './counters.ts';
 import { ApicBench, irr, read, write, wrmsr } from './fixture.ts';
 import { AcceptResult, DeliveryMode } from './icr.ts';
 import { LintPin } from './local-vectors.ts';
@@ -299,8 +299,21 @@ describe('latches', () => {
       if (withInit) apic.accept(DeliveryMode.init, 0, true, false);
       apic.accept(DeliveryMode.startUp, 0x21, true, false);
       apic.latches.setWaitingForSipi(false);
-      expect([apic.deliverable(), apic.latches.isPending(ApicEvent.sipi), apic.counts(ApicEvent.sipi).discarded]).toEqual(withInit ? [0x18, true, 0] : [0, false, 1]);
+      expect([apic.deliverable(), apic.latches.isPending(ApicEvent.sipi), apic.counts(ApicEvent.sipi).discarded, apic.discardedBy(ApicReset.init)]).toEqual(withInit ? [0x18, true, 0, 0] : [0, false, 1, 1]);
       expect([apic.latches.takeSipi(), apic.latches.takeInit(), apic.latches.takeSipi()]).toEqual([-1, withInit, withInit ? 0x21 : -1]);
+    }
+  });
+
+  it('a pending INIT comes before the start-up message, waiting or not', () => {
+    const bench = new ApicBench();
+    bench.add();
+    for (const waits of [false, true]) {
+      const apic = bench.add();
+      apic.latches.setWaitingForSipi(waits);
+      apic.accept(DeliveryMode.init, 0, true, false);
+      expect(apic.deliverable()).toBe(1 << ApicEvent.init);
+      apic.accept(DeliveryMode.startUp, 0x21, true, false);
+      expect([apic.latches.takeSipi(), apic.latches.takeInit(), apic.latches.takeSipi()]).toEqual([-1, true, 0x21]);
     }
   });
 
@@ -333,7 +346,8 @@ it('EOI tells its owner which vector ended, with whatever a restored state had i
   const apic = bench.add();
   expect([apic.eoi(), ended]).toEqual([-1, []]);
   apic.acceptVector(0x61, false);
-  apic.acknowledge();
+  bench.log.length = 0;
+  expect([apic.acknowledge(), bench.log, apic.acknowledge(), bench.log]).toEqual([0x61, ['0: changed'], 0xff, ['0: changed']]);
   apic.block.setBit(ApicReg.isr, 0);
   expect([apic.eoi(), apic.eoi(), apic.eoi(), ended]).toEqual([0x61, 0, -1, [0x61, 0]]);
   apic.block.setBit(ApicReg.irr, 0);

@@ -97,7 +97,7 @@ export class LocalVectors {
   ended(vector: number): void {
     const { block } = this.#apic;
     const entry = block.get(ApicReg.lvtLint0);
-    if ((entry & Lvt.remoteIrr) === 0 || (entry & Lvt.vector) !== vector) return;
+    if ((entry & Lvt.vector) !== vector) return;
     block.set(ApicReg.lvtLint0, entry & ~Lvt.remoteIrr);
     this.pumpLevel();
   }

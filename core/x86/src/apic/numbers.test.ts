@@ -147,6 +147,7 @@ describe('registers (SDM 3A tables 10-1 and 10-6)', () => {
   it('with every feature', () => {
     expect(compiled(new RegisterRules(defaultApicConfig))).toEqual(expected(table));
     expect([CAN_READ, CAN_WRITE]).toEqual([1, 2]);
+    expect(Object.values(new RegisterRules(defaultApicConfig)).map((column: Uint8Array | Uint32Array) => column.length)).toEqual([64, 64, 64, 64, 64]);
   });
 
   it('without CMCI: the register is absent and the version tells one entry less', () => {

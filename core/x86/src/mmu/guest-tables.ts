@@ -2,10 +2,10 @@ import { type Accessor, AccessResult, type PlaneSubjects, Right, type Rights, ty
 import { Access } from './access.ts';
 import { type PageTableMemory, TableStatus } from './memory.ts';
 
-/** What the second stage must grant for an access to a supervisor-mode address, by {@link Access}; a lookup needs nothing. */
-const SUPERVISOR: readonly Rights[] = [Right.Read, Right.Write, Right.ExecSupervisor, Right.Read | Right.ShadowStack, Right.Write | Right.ShadowStack, 0];
+/** What the second stage must grant for an access to a supervisor-mode address, by {@link Access}; a lookup does not ask. */
+const SUPERVISOR: readonly Rights[] = [Right.Read, Right.Write, Right.ExecSupervisor, Right.Read | Right.ShadowStack, Right.Write | Right.ShadowStack];
 /** The same for a user-mode address; user shadow stacks are ordinary writable pages of the second stage. */
-const USER: readonly Rights[] = [Right.Read, Right.Write, Right.ExecUser, Right.Read, Right.Write, 0];
+const USER: readonly Rights[] = [Right.Read, Right.Write, Right.ExecUser, Right.Read, Right.Write];
 
 /** Who walks, and who makes the access itself, where sides of memory differ. */
 export interface LeafSubjects {

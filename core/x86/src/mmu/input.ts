@@ -32,7 +32,7 @@ export class AddressModel {
     if (!Number.isInteger(maxPhyAddr) || maxPhyAddr < 32 || maxPhyAddr > 52) throw new HostError('BadConfig', `MAXPHYADDR ${maxPhyAddr}: not in 32..52`);
     if (physicalMaskBit !== undefined && !(Number.isInteger(physicalMaskBit) && physicalMaskBit >= 32 && physicalMaskBit <= 51))
       throw new HostError('BadConfig', `physical mask bit ${physicalMaskBit}: not in 32..51`);
-    const from = (bit: number): number => -(1 << (bit - 32));
+    const from = (bit: number): number => -(1 << (bit & 31));
     this.reservedHi = from(maxPhyAddr) & 0xfffff;
     this.reservedHiPae = from(maxPhyAddr) & 0x7fffffff;
     this.reservedHiPdpte = from(maxPhyAddr);
