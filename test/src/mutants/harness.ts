@@ -220,7 +220,11 @@ export async function runProgram(program: Program, { active, rounds, mutations, 
   const from = performance.now(), used = process.cpuUsage();
   const marks = new Uint8Array(mutations + 1);
   const tests: TestCoverage[] = [];
-  const listed = (hits: Uint8Array): Uint32Array => Uint32Array.from(hits.keys()).filter((id) => hits[id] === 1);
+  const listed = (hits: Uint8Array): Uint32Array => {
+    const ids: number[] = [];
+    for (let id = hits.indexOf(1); id >= 0; id = hits.indexOf(1, id + 1)) ids.push(id);
+    return Uint32Array.from(ids);
+  };
   let start = used;
   let running = -1;
   const collect = (): void => {
