@@ -46,7 +46,7 @@ interface Counts {
   kills: number;
 }
 const folderOf = (source: string): string => source.slice(0, source.lastIndexOf('/'));
-/** A test file slower than this, ms, is given up for a folder after this many runs in vain. */
+/** Tests slower than this, ms, are given up for a source file after this many runs in vain. */
 const SLOW = 400, VAIN = 12;
 
 /** How often a test file noticed changes of a source file and its folder, to run the likely one first and the hopeless one never. */
@@ -71,7 +71,7 @@ export class Odds {
     return (own.kills + (2 * (folder.kills + 0.5)) / (folder.runs + 2)) / (own.runs + 2);
   }
   isHopeless(source: string, test: string, cost: number): boolean {
-    const { runs, kills } = this.#counted(folderOf(source), test);
+    const { runs, kills } = this.#counted(source, test);
     return cost > SLOW && runs >= VAIN && kills === 0;
   }
 }
