@@ -50,6 +50,19 @@ export function tableText(head: readonly string[], rows: readonly (readonly (str
     .join('\n');
 }
 
+/** The members of a record as words; two halves of a 64-bit value (`xLo`, `xHi`) as one in hexadecimal. */
+export function dataText(data: unknown): string {
+  if (typeof data !== 'object' || data === null) return String(data);
+  const record = data as Readonly<Record<string, unknown>>;
+  const words: string[] = [];
+  for (const [key, value] of Object.entries(record)) {
+    const name = key.slice(0, -2), high = record[`${name}Hi`];
+    if (key.endsWith('Lo') && typeof value === 'number' && typeof high === 'number') words.push(`${name} 0x${((BigInt(high >>> 0) << 32n) | BigInt(value >>> 0)).toString(16)}`);
+    else if (!key.endsWith('Hi') || typeof record[`${name}Lo`] !== 'number') words.push(`${key} ${String(value)}`);
+  }
+  return words.join(', ');
+}
+
 /** What a command found: a value for programs and a text for people, of the same content. */
 export interface Outcome {
   readonly exit: ExitCode;

@@ -1,7 +1,7 @@
 import { createVm, type GuestConfig, type RunResult, RunCounts, readSnapshot, type Vm, type VmHost, writeSnapshot } from '@vmplanes/vmm';
 import { bundled } from './bundled.ts';
 import type { ExitCode } from './exit-codes.ts';
-import { type Outcome, tableText } from './output.ts';
+import { dataText, type Outcome, tableText } from './output.ts';
 import { progressLine } from './progress.ts';
 import { stopSignals } from './signals.ts';
 
@@ -55,13 +55,6 @@ function summaryText(vm: Vm, result: RunResult, counts: RunCounts, kept: boolean
   parts.push(`The guest ${sentences[result.reason]}${where}, at ${ns(result.time)} of virtual time, after ${result.slices} slices and ${switches} switches.`);
   return parts.join('\n\n');
 }
-
-const dataText = (data: unknown): string => {
-  if (typeof data !== 'object' || data === null) return String(data);
-  return Object.entries(data)
-    .map(([k, v]) => `${k} ${String(v)}`)
-    .join(', ');
-};
 
 const flat = <T extends object>(rows: readonly { readonly what: T; readonly count: number }[]): readonly object[] => rows.map(({ what, count }) => ({ ...what, count }));
 
