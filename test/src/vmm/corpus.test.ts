@@ -32,6 +32,7 @@ const good = {
   ticksPerInstruction: 1.5,
   ticksPerSecond: 1000,
   eventCheck: 'entry',
+  boot: { igvm: './image.igvm' },
   scripts: { module: './m.ts', tables: { t: { steps: [{ op: 'work' }], handlers: { default: [] } } }, run: [{ vp: 0, plane: 2, script: 't', args: { n: 1 } }] },
 };
 
