@@ -1,5 +1,8 @@
 import { NO_FRAME } from '@vmplanes/engine';
+import { DeliveryMode, encodeMessage } from '@vmplanes/x86';
 import { describe, expect, it } from 'vitest';
+import { CpuidResults, registerInterceptResult, unregisterInterceptResult } from './cpuid-results.ts';
+import { CrashRegisters } from './crash.ts';
 import { getBootZeroedMemory, memoryHeatHint, queryCapabilities } from './extended-calls.ts';
 import { checkForIoIntercept, installIntercept, IoIntercepts } from './io-intercepts.ts';
 import { sendSyntheticClusterIpi, sendSyntheticClusterIpiEx } from './ipi.ts';
@@ -102,6 +105,10 @@ describe('InstallIntercept', () => {
     expect([ask({}), ask({ isWrite: 0 }), ask({ port: 0x61 }), ask({ port: 0x5f, size: 2 }), ask({}, 2), ask({ targetVtl: 0x10 }, 2), ask({ vpIndex: 1 })]).toEqual([[OK, 1], [OK, 0], [OK, 0], [OK, 1], [OK, 0], [OK, 1], [OK, 1]]);
     for (const input of [{ size: 0 }, { size: 3 }, { size: 5 }, { size: 8 }, { isWrite: 2 }, { targetVtl: 0x20 }, { targetVtl: 0x13 }]) expect(ask(input), JSON.stringify(input)).toEqual([PARAMETER, 7]);
     expect([ask({ size: 4 })[0], ask({ targetVtl: 0x12 })[0], ask({ vpIndex: 2 })[0], ask(OTHERS[0]!)[0], ask(OTHERS[1]!)[0]]).toEqual([OK, DENIED, VP_INDEX, DENIED, DENIED]);
+    // Of two mistakes the one of the operand that comes first counts.
+    expect([ask({ ...OTHERS[0]!, vpIndex: 2 })[0], ask({ vpIndex: 2, size: 3 })[0], ask({ targetVtl: 0x12, size: 3 })[0]]).toEqual([DENIED, VP_INDEX, PARAMETER]);
+    ports.install(1, 0x80, 0x80, 1);
+    expect([ask({ targetVtl: 0x10, port: 0x80, isWrite: 0 }), ask({ port: 0x80, isWrite: 0 })]).toEqual([[OK, 1], [OK, 0]]);
   });
 });
 
@@ -133,7 +140,10 @@ describe('intercepted exceptions and leaves', () => {
     expect([asks(0, 0), asks(0, 1), asks(0, 0, 13)]).toEqual([true, false, false]);
     table.give(at(1, 0));
     expect([asks(0, 0), asks(1, 1), asks(1, 0), asks(1, 0)]).toEqual([true, false, false, true]);
-    table.installException(1, 14, false);
+    table.installException(2, 14, true);
+    table.give(at(1, 1));
+    expect([asks(1, 0), asks(1, 1), asks(1, 1), asks(0, 0)]).toEqual([true, false, true, true]);
+    for (const vtl of [1, 2]) table.installException(vtl, 14, false);
     expect(arch.exceptionExits).toBe(null);
   });
   it('are state', () => {
@@ -149,6 +159,9 @@ describe('intercepted exceptions and leaves', () => {
     other.it.restore(structuredClone(saved));
     expect(other.it.save()).toEqual(saved);
     expect([table.stateName, [3, 4, 5, 31].map((v) => other.it.ownerOfException(0, v)), [0x4000_0001, 5, 9].map((leaf) => other.it.ownerOfLeaf(0, leaf)), other.arch.exceptionExits!(at(0, 0), 3)]).toEqual(['processor-intercepts', [1, -1, -1, 2], [1, 2, -1], true]);
+    const fresh = make();
+    fresh.it.restore(saved);
+    expect(fresh.arch.exceptionExits!(at(0, 1), 31)).toBe(true);
     other.it.reset();
     expect([other.arch.exceptionExits, other.it.ownerOfException(0, 3), other.it.ownerOfLeaf(0, 5), other.it.save()]).toEqual([null, -1, -1, make().it.save()]);
   });
@@ -158,7 +171,7 @@ describe('interrupts to many', () => {
   /** @param without - VPs that have only VTL0. */
   const machineOf = (count: number, without: readonly number[] = []) => {
     const sent: unknown[] = [];
-    return { sent, machine: { vps: Array.from({ length: count }, (_, n) => ({ planes: without.includes(n) ? [{}] : [{}, {}, {}] })), send: (vp: number, vtl: number, message: number, extra: number) => void sent.push([vp, vtl, message & 0xff, extra]) } };
+    return { sent, machine: { vps: Array.from({ length: count }, (_, n) => ({ planes: without.includes(n) ? [{}] : [{}, {}, {}] })), send: (vp: number, vtl: number, message: number, extra: number) => void sent.push([vp, vtl, message === encodeMessage(DeliveryMode.fixed, message & 0xff, true, false) ? message & 0xff : message, extra]) } };
   };
   const ipi = (input: object, vtl = 1, count = 40, without: readonly number[] = [], options: Partial<HvOptions> = {}) => {
     const { sent, machine } = machineOf(count, without);
@@ -178,16 +191,17 @@ describe('interrupts to many', () => {
     expect(statuses([{ vector: 15 }, { vector: 16 }, { vector: 255 }, { vector: 256 }, { flags: 1 }, { targetVtl: 0x20 }, { targetVtl: 0x13 }])).toEqual([PARAMETER, OK, OK, PARAMETER, PARAMETER, PARAMETER, PARAMETER]);
     expect([statuses([{ targetVtl: 0x12 }, { targetVtl: 0x11 }]), statuses([{ targetVtl: 0x12 }], { allowUpwardIpi: true })]).toEqual([[DENIED, OK], [OK]]);
   });
-  const set = (format: number, vtl: number, more: object = {}, options: Partial<HvOptions> = {}) => {
-    const { sent, machine } = machineOf(3);
-    const words = Uint32Array.of(0, 0, format, 0, 1, 0);
+  const set = (format: number, vtl: number, more: object = {}, options: Partial<HvOptions> = {}, bank = 1) => {
+    const { sent, machine } = machineOf(bank === 1 ? 3 : 40);
+    const words = Uint32Array.of(0, 0, format, 0, bank, 0);
     const status = run(sendSyntheticClusterIpiEx, call(vtl, options, {}, machine, { input: { words }, units: format === 1 ? 0 : 1, unitLo: () => 6, unitHi: () => 0 }), given({ vector: 0x42, targetVtl: 0, flags: 0, processorSetAt: 8, words, ...more }));
     return [status, ...sent];
   };
   it('take sets, too', () => {
+    expect(set(0, 0, {}, {}, 2)).toEqual([OK]);
     expect(set(0, 0)).toEqual([OK, [1, 0, 0x42, 0], [2, 0, 0x42, 0]]);
     expect(set(1, 2)).toEqual([OK, [0, 2, 0x42, 0], [1, 2, 0x42, 0], [2, 2, 0x42, 0]]);
-    expect([set(2, 0), set(1, 0, {}, { clusterIpiAll: false }), set(0, 0, {}, { clusterIpiAll: false }).length, set(0, 0, { vector: 3 }), set(0, 0, { targetVtl: 0x11 })]).toEqual([[PARAMETER], [PARAMETER], 3, [PARAMETER], [DENIED]]);
+    expect([set(2, 0), set(1, 0, {}, { clusterIpiAll: false }), set(0, 0, {}, { clusterIpiAll: false }).length, set(0, 0, { vector: 3 }), set(0, 0, { targetVtl: 0x11 }), set(1, 0, { targetVtl: 0x11 }, { clusterIpiAll: false })]).toEqual([[PARAMETER], [PARAMETER], 3, [PARAMETER], [DENIED], [DENIED]]);
   });
 });
 
@@ -226,7 +240,7 @@ describe('calls to ports', () => {
       return [run(signalEvent, c.call, given({ connectionId: 0x12, flagNumber: 7, reserved: 0, ...input })), ...c.told];
     };
     expect([signal({}), signal({ flagNumber: 0 })]).toEqual([[0x77, [true, 5, 71]], [0x77, [true, 5, 64]]]);
-    expect([signal({ flagNumber: 8 }), signal({ reserved: 1 }), signal({ connectionId: 0x11 }), signal({ connectionId: 0x14 }), signal({ connectionId: 0x15 }), signal({ connectionId: 0x16 })]).toEqual([[PARAMETER], [PARAMETER], [PORT], [VP_INDEX], [VP_INDEX], [CONNECTION]]);
+    expect([signal({ flagNumber: 8 }), signal({ reserved: 1 }), signal({ connectionId: 0x11 }), signal({ connectionId: 0x14 }), signal({ connectionId: 0x15 }), signal({ connectionId: 0x16 }), signal({ connectionId: 0x16, reserved: 1 })]).toEqual([[PARAMETER], [PARAMETER], [PORT], [VP_INDEX], [VP_INDEX], [CONNECTION], [CONNECTION]]);
   });
 });
 
@@ -258,5 +272,46 @@ describe('extended calls', () => {
   it('tell no more than the output holds', () => {
     const { count, rows, next } = ranges([{ first: 0, end: 600, backingPage: 0, zero: (page) => page % 2 === 0 }]);
     expect([count, rows[254], next]).toEqual([255, [508, 0, 1, 0], 0]);
+    expect(ranges([{ first: 0, end: 3, backingPage: 0, zero: () => true }]).rows).toEqual([[0, 0, 3, 0]]);
+  });
+});
+
+describe('results of CPUID that a call registers', () => {
+  /** Partition and VP are operands; then leaf, sub-leaf, whether it is for that sub-leaf only, and value and mask of EAX, EBX, ECX, EDX. */
+  const register = (results: CpuidResults, vtl: number, { vpIndex = 0xffff_ffff, leaf = 7, subleaf = 3, specific = 0, always = 0, type = 2, self = SELF as object } = {}, handler: unknown = registerInterceptResult): number => {
+    const words = Uint32Array.of(0, 0, leaf, subleaf, 0, 0x10, 0x11, 0x20, 0x21, 0x30, 0x31, 0x40, 0x41, 0);
+    const bytes = new Uint8Array(words.buffer);
+    bytes[16] = specific;
+    bytes[17] = always;
+    return run(handler, call(vtl, {}, { cpuid: { results } }, { vps: [0, 1, 2] }, { input: { words, bytes } }), given({ ...SELF, vpIndex, interceptType: type, parametersAt: 8, ...self }));
+  };
+  const rows = (input: object, vtl = 1): unknown => {
+    const results = new CpuidResults();
+    return [register(results, vtl, input), ...(results.save() as readonly unknown[])];
+  };
+  const row = { vp: -1, by: 1, leaf: 7, subleaf: -1, words: [0x10, 0x11, 0x20, 0x21, 0x30, 0x31, 0x40, 0x41] };
+  it.each([
+    ['for all VPs', {}, [OK, row]], ['for the own VP', { vpIndex: 0xffff_fffe }, [OK, { ...row, vp: 1 }]], ['for another VP', { vpIndex: 2 }, [OK, { ...row, vp: 2 }]], ['for VP 0', { vpIndex: 0 }, [OK, { ...row, vp: 0 }]], ['for none', { vpIndex: 3 }, [VP_INDEX]], ['for an index next to those', { vpIndex: 0xffff_fffd }, [VP_INDEX]],
+    ['for a sub-leaf', { specific: 1 }, [OK, { ...row, subleaf: 3 }]], ['for neither', { specific: 2 }, [PARAMETER]], ['always', { always: 1 }, [OK, row]], ['more than always', { always: 2 }, [PARAMETER]], ['an exception', { type: 3 }, [PARAMETER]], ['of another partition', { self: OTHERS[0]! }, [DENIED]],
+    ['of a type and a VP that there are not', { type: 3, vpIndex: 3 }, [VP_INDEX]],
+  ])('%s', (_what, input, expected) => {
+    expect(rows(input)).toEqual(expected);
+  });
+  it('are not for VTL0 to register, and go by their key', () => {
+    expect([rows({}, 0), rows({ vpIndex: 3 }, 0), rows({ leaf: 8 }, 2)]).toEqual([[DENIED], [DENIED], [OK, { ...row, by: 2, leaf: 8 }]]);
+    const results = new CpuidResults();
+    register(results, 1);
+    expect([register(results, 1, { leaf: 8 }, unregisterInterceptResult), register(results, 1, { type: 3 }, unregisterInterceptResult), register(results, 1, {}, unregisterInterceptResult), results.isEmpty, register(results, 1, {}, unregisterInterceptResult)]).toEqual([0x10, PARAMETER, OK, true, 0x10]);
+  });
+});
+
+describe('the message of a crash', () => {
+  it.each([[2n ** 52n - 1n, 'a'], [2n ** 52n, ''], [2n ** 53n - 1n, '']])('at address %i', (address, message) => {
+    const read: unknown[] = [];
+    const crash = new CrashRegisters({ machine: { memory: { subjects: [{ call: 5 }, { call: 6 }], access: { read: (subject: number, gpa: number, bytes: Uint8Array, at: number, n: number) => (read.push([subject, gpa, at, n]), bytes.fill(97, at, n), 0) } } } } as never);
+    crash.setParameter(3, address);
+    crash.setParameter(4, 1n);
+    expect(crash.notification({ vp: { index: 0 }, plane: 1 } as never, 3n << 62n)!.message).toBe(message);
+    expect(read).toEqual(message === '' ? [] : [[6, Number(address), 0, 1]]);
   });
 });

@@ -114,4 +114,91 @@ describe('TLB locks', () => {
     again.locks.reset();
     expect([again.locks.isWaiting(9, 0), again.locks.save()]).toEqual([false, make().locks.save()]);
   });
+
+  it('are what a set of them would be, whichever VPs hold or suffer them', () => {
+    const VPS = [0, 1, 31, 32, 33];
+    const { locks, released } = make(34);
+    const model = new Set<string>(), awaited = new Map<string, Set<number>>();
+    const holders = (vtl: number): Set<number> => new Set([...model].map((key) => key.split(':').map(Number)).filter(([, of]) => of === vtl).map(([, , holder]) => holder!));
+    const isLocked = (vp: number, vtl: number): boolean => [...model].some((key) => key.startsWith(`${vp}:${vtl}:`));
+    let seed = 7;
+    const any = (n: number): number => (seed = (Math.imul(seed, 1_103_515_245) + 12_345) >>> 0) % 65_521 % n;
+    const drop = (isGone: (vp: number, vtl: number, holder: number, by: number) => boolean): void => {
+      for (const key of model) {
+        const [vp, vtl, holder, by] = key.split(':').map(Number) as [number, number, number, number];
+        if (isGone(vp, vtl, holder, by)) model.delete(key);
+      }
+      for (const [key, set] of awaited) for (const holder of set) if (!holders(Number(key.split(':')[1])).has(holder)) set.delete(holder);
+    };
+    for (let step = 0; step < 150; step++) {
+      const vp = VPS[any(5)]!, holder = VPS[any(5)]!, by = 1 + any(3), vtl = any(by);
+      const before = new Map(VPS.flatMap((v) => [0, 1, 2].flatMap((l) => [[`hv-tlb:${v}:${l}`, isLocked(v, l)], [`hv-tlb-wait:${v}:${l}`, (awaited.get(`${v}:${l}`)?.size ?? 0) > 0]] as [string, boolean][])));
+      released.length = 0;
+      switch (any(6)) {
+        case 0:
+          drop((_v, _l, h, b) => h === holder && b === by);
+          locks.releaseAll(holder, by);
+          break;
+        case 1:
+          drop((v, l, _h, b) => v === vp && l === vtl && b === by);
+          locks.unlock(vp, vtl, by);
+          break;
+        case 2: {
+          const set = holders(vtl);
+          set.delete(vp);
+          awaited.set(`${vp}:${vtl}`, set);
+          locks.setWaiting(vp, vtl, true);
+          break;
+        }
+        default:
+          model.add(`${vp}:${vtl}:${holder}:${by}`);
+          locks.lock(vp, vtl, holder, by);
+      }
+      const seen = VPS.flatMap((v) => [0, 1, 2, 3].map((l) => [locks.isLocked(v, l), locks.isWaiting(v, l), locks.holdsAny(v, l), ...[1, 2, 3].map((b) => b > l && locks.isLockedBy(v, l, b))]));
+      const wanted = VPS.flatMap((v) => [0, 1, 2, 3].map((l) => [isLocked(v, l), (awaited.get(`${v}:${l}`)?.size ?? 0) > 0, [...model].some((key) => key.endsWith(`:${v}:${l}`)), ...[1, 2, 3].map((b) => VPS.some((h) => model.has(`${v}:${l}:${h}:${b}`)))]));
+      if (JSON.stringify(seen) !== JSON.stringify(wanted)) expect(seen, `step ${step}`).toEqual(wanted);
+      // Whoever can go on is told.
+      for (const [key, was] of before) {
+        const [, v, l] = key.split(':').map(Number) as [number, number, number];
+        const is = key.startsWith('hv-tlb:') ? isLocked(v, l) : (awaited.get(`${v}:${l}`)?.size ?? 0) > 0;
+        if ((was || is) && released.includes(key) === is) expect.unreachable(`step ${step}: ${key} ${is ? 'released' : 'not released'}`);
+      }
+    }
+  });
+  it('cost nothing where there are none', () => {
+    const machine = { options: { maxVps: 64 }, vps: [{}, {}] as unknown, hold: () => {}, release: () => {} };
+    const locks = new TlbLocks(machine as never), other = new TlbLocks(machine as never);
+    locks.lock(0, 0, 1, 1);
+    locks.setWaiting(0, 0, true);
+    const held = locks.save();
+    locks.releaseAll(1, 1);
+    const none = locks.save();
+    // From here on, looking at a processor is an error.
+    const context = new Proxy({}, { get: () => expect.unreachable() });
+    const isCheap = (of: TlbLocks): void => {
+      const { vps } = machine;
+      machine.vps = null;
+      of.releaseAll(1, 1);
+      of.turn(context as never);
+      machine.vps = vps;
+    };
+    isCheap(locks);
+    other.restore(held);
+    other.restore(none);
+    isCheap(other);
+    other.restore(held);
+    other.setWaiting(0, 0, false);
+    other.unlock(0, 0, 1);
+    other.turn(context as never);
+    other.releaseAll(1, 1);
+    isCheap(other);
+  });
+  it('name to the machine what is waited for, before the wait', () => {
+    const held: string[] = [];
+    const locks = new TlbLocks({ options: { maxVps: 4 }, vps: [{}, {}], hold: (key: string) => held.push(key), release: () => {} } as never);
+    locks.lock(1, 2, 0, 3);
+    locks.setWaiting(1, 2, true);
+    locks.turn({ vp: { index: 1 }, plane: 2, activity: Activity.Running } as never);
+    expect(held).toEqual(['hv-tlb-wait:1:2']);
+  });
 });
