@@ -91,5 +91,15 @@ describe('values of a save area', () => {
       mxcsr: 0x1f80, x87Fcw: 0x40, x87Ftw: 0x5555, sevFeatures: 0x11n,
     }));
   it('GCE', () => expect(abi.gceVmsa({ eip: 0xffff_fff0, vmpl: 0, sevFeatures: 1n })).toMatchObject({ pat: 0x7_0106n, mxcsr: 0, x87Fcw: 0, rdx: 0x600n }));
+  it('EC2, of the data segments SS alone, and CS at the reset vector alone', () => {
+    const common = { es: segment(0, 0x93, 0xffff, 0n), ss: segment(0, 0x92, 0xffff, 0n), ds: segment(0, 0x93, 0xffff, 0n), fs: segment(0, 0x93, 0xffff, 0n), gs: segment(0, 0x93, 0xffff, 0n), tr: segment(0, 0x83, 0xffff, 0n), mxcsr: 0, x87Fcw: 0 };
+    expect(abi.ec2Vmsa({ eip: 0xffff_fff0, vmpl: 0, sevFeatures: 1n })).toMatchObject({ ...common, cs: segment(0xf000, 0x9a, 0xffff, 0xffff_0000n) });
+    expect(abi.ec2Vmsa({ eip: 0x80_b004, vmpl: 0, sevFeatures: 1n })).toMatchObject({ ...common, cs: segment(0xf000, 0x9b, 0xffff, 0x80_0000n) });
+  });
+  it('an SVSM image: GS is that of a reset', () => {
+    const flat = segment(0x10, 0xc93, 0xffff_ffff, 0n);
+    const values = abi.svsmVmsa({ eip: 0x80_0000, vmpl: 0, sevFeatures: 1n }, 5);
+    expect(values).toMatchObject({ es: flat, ss: flat, ds: flat, fs: flat, gs: segment(0, 0x93, 0xffff, 0n), cs: segment(8, 0xc9b, 0xffff_ffff, 0n), cr0: 0x11n, rip: 0x80_0000n, rdx: 5n });
+  });
   it('begin a boot processor at FFFFFFF0h', () => expect(abi.BSP_EIP).toBe(2 ** 32 - 16));
 });

@@ -56,6 +56,7 @@ export const kvmVmsa = ({ eip, vmpl, sevFeatures }: VmsaStart, signature: number
 export const svsmVmsa = ({ eip, vmpl, sevFeatures }: VmsaStart, signature: number): VmsaValues => ({
   ...kvmVmsa({ eip, vmpl, sevFeatures }, signature),
   ...data(segment(0x10, 0xc93, 0xffff_ffff, 0)),
+  gs: segment(0, 0x93, 0xffff, 0),
   cs: segment(8, 0xc9b, 0xffff_ffff, 0),
   cr0: 0x11n,
   rip: BigInt(eip),
@@ -119,17 +120,14 @@ export const coconutGuestVmsa = ({ eip, vmpl, sevFeatures }: VmsaStart): VmsaVal
 });
 
 /** A boot processor at EC2, which measures another state. @spec sev-snp-measure, vmsa.py */
-export const ec2Vmsa = (start: VmsaStart): VmsaValues => {
-  const atReset = start.eip === BSP_EIP;
-  return {
-    ...kvmVmsa(start, 0x600),
-    ...(atReset ? { cs: segment(0xf000, 0x9a, 0xffff, high(start.eip)) } : {}),
-    ...data(segment(0, atReset ? 0x92 : 0x93, 0xffff, 0)),
-    tr: segment(0, atReset ? 0x83 : 0x8b, 0xffff, 0),
-    mxcsr: 0,
-    x87Fcw: 0,
-  };
-};
+export const ec2Vmsa = (start: VmsaStart): VmsaValues => ({
+  ...kvmVmsa(start, 0x600),
+  cs: segment(0xf000, start.eip === BSP_EIP ? 0x9a : 0x9b, 0xffff, high(start.eip)),
+  ss: segment(0, 0x92, 0xffff, 0),
+  tr: segment(0, 0x83, 0xffff, 0),
+  mxcsr: 0,
+  x87Fcw: 0,
+});
 
 /** A boot processor at GCE, which measures another state. @spec sev-snp-measure, vmsa.py */
 export const gceVmsa = (start: VmsaStart): VmsaValues => ({ ...kvmVmsa(start, 0x600), pat: 0x0007_0106n, mxcsr: 0, x87Fcw: 0 });
