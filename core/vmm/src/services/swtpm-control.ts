@@ -11,7 +11,8 @@ export interface TpmState {
 /** Commands of the control channel, and the kinds of state; all numbers are big endian. @spec swtpm include/swtpm/tpm_ioctl.h */
 const Control = { Init: 0x02, GetState: 0x0c, SetState: 0x0d } as const;
 const StateType = { permanent: 1, volatile: 2 } as const;
-const TIMEOUT_MS = 20_000;
+/** Longest time until everything is answered, ms: a busy host may let the program wait long. */
+const TIMEOUT_MS = 60_000;
 
 /**
  * Exchanges commands on the control channel. Snapshots are taken between two events, without a turn of the event loop, so another process talks.
@@ -45,9 +46,12 @@ const open = () => {
   socket = require('node:net').connect(path);
   socket.on('connect', next);
   socket.on('data', take);
-  socket.on('error', (error) => {
-    if (answers.length === 0 && tries++ < 500) { setTimeout(open, 20); return; }
-    process.stderr.write(error.message);
+  let problem = 'it closes the channel';
+  socket.on('error', (error) => { problem = error.message; });
+  socket.on('close', () => {
+    if (answers.length === commands.length) return;
+    if (answers.length === 0 && tries++ < 1500) { setTimeout(open, 20); return; }
+    process.stderr.write(problem);
     process.exitCode = 1;
   });
 };

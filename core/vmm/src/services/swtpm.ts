@@ -11,7 +11,7 @@ import type { HostService, HostServiceKind } from './host-service.ts';
 const COMMAND = 'swtpm';
 const REMEDY = 'apt-get install -y swtpm, or leave the TPM of the guest off';
 /** Longest time until the program listens, and between two looks, ms. */
-const START_MS = 10_000;
+const START_MS = 30_000;
 const LOOK_MS = 10;
 /** Bytes of the head of a response; its length is the big-endian word at 2. @spec TPM 2.0 Library part 1, response format */
 const HEAD = 10;

@@ -68,7 +68,7 @@ export class PageStates {
       const page = entry.page + entry.done;
       let count = pages - entry.done;
       let entries = 1;
-      while (large === entry.large && index + entries <= last && this.#follows(frame, index + entries, entry, count)) {
+      while (large === entry.large && index + entries <= last && this.#follows(frame, index + entries, entry, count, pages)) {
         count += pages;
         entries++;
       }
@@ -82,10 +82,11 @@ export class PageStates {
     frame.succeed();
   }
 
-  /** An entry of the same kind that goes on where the batch ends, untouched so far. */
-  #follows(frame: GhcbFrame, index: number, first: Entry, count: number): boolean {
+  /** An entry of the same kind that goes on where the batch ends, untouched so far. One without memory stays out: those before it are done, and it fails by itself. */
+  #follows(frame: GhcbFrame, index: number, first: Entry, count: number, pages: number): boolean {
     const next = this.#next;
-    return this.#read(frame, index, next) && next.operation === first.operation && next.large === first.large && next.done === 0 && next.page === first.page + count;
+    const isNext = this.#read(frame, index, next) && next.operation === first.operation && next.large === first.large && next.done === 0 && next.page === first.page + count;
+    return isNext && this.host.hasMemory(next.page, pages);
   }
 
   #end(frame: GhcbFrame, error: PscError): void {
