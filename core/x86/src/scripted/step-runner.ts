@@ -128,12 +128,14 @@ export class StepRunner {
   /** Steps without an exit. */
   #inside(context: PlaneContext, step: CompiledStep): void {
     switch (step.op) {
-      case Op.Sti:
+      case Op.Sti: {
+        const flags = this.#word(context, X86.rflags);
+        this.#setWord(context, X86.rflags, flags | IF);
+        this.#arch.retire(context);
         // The instruction behind STI still runs before an interrupt is taken; `retire` of that one ends the shadow.
-        if ((this.#word(context, X86.rflags) & IF) === 0) this.#setWord(context, X86.interruptShadow, 2);
-        this.#setWord(context, X86.rflags, this.#word(context, X86.rflags) | IF);
-        this.#advance(context);
+        if ((flags & IF) === 0) this.#setWord(context, X86.interruptShadow, 2);
         return;
+      }
       case Op.Cli:
         this.#setWord(context, X86.rflags, this.#word(context, X86.rflags) & ~IF);
         break;
@@ -156,10 +158,6 @@ export class StepRunner {
         break;
     }
     this.#arch.retire(context);
-  }
-
-  #advance(context: PlaneContext): void {
-    this.#setWord(context, X86.rip, this.#word(context, X86.rip) + 1);
   }
 
   /** A local APIC register through the interface that is on: MSR in x2APIC mode, the page in xAPIC mode. */
