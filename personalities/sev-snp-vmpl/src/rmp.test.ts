@@ -21,9 +21,9 @@ class Fake {
   readonly arena = new Arena(new ArrayBuffer(0x8000));
   readonly runs = new Map<string, Run>();
   observer: MemoryObserver | null = null;
-  features = 0;
-  refusedAccess = 'exit';
-  isWhole = true;
+  readonly features = { machineLo: 0, has: (_plane: unknown, bit: number) => ((this.features.machineLo >>> bit) & 1) !== 0 };
+  readonly options = { refusedAccess: 'exit' };
+  readonly machine = { memory: {}, arena: this.arena, isWhole: true };
   out = { kind: -1 as number, isWalk: false, gpa: 0, level: 1, pageShift: 12, errorCode: 0, cr2Lo: 0, cr2Hi: 0 };
   side: number = Side.Private;
   walked: unknown[] = [];
@@ -31,47 +31,47 @@ class Fake {
   readonly snp: SnpContext;
 
   constructor(level = 'sev-snp') {
-    const fake = this;
     const memory = {
       maxPlanes: 4,
       permissions: this.permissions,
       slots: { find: (gpn: number) => (gpn < PAGES ? {} : null) },
-      isPrivate: (gpn: number) => fake.privacy[gpn] === 1,
+      isPrivate: (gpn: number) => this.privacy[gpn] === 1,
       nextPrivacyChange: (gpn: number) => {
         let at = gpn + 1;
-        while (at < PAGES && fake.privacy[at] === fake.privacy[gpn]) at++;
+        while (at < PAGES && this.privacy[at] === this.privacy[gpn]) at++;
         return at;
       },
       setPrivate: (first: number, count: number, to: boolean) => {
-        const changes = fake.privacy.subarray(first, first + count).some((p) => (p === 1) !== to);
-        fake.privacy.fill(to ? 1 : 0, first, first + count);
-        if (changes) fake.observer?.translationsRevoked(ALL_PLANES, first, count, ALL_RIGHTS);
+        const changes = this.privacy.subarray(first, first + count).some((p) => (p === 1) !== to);
+        this.privacy.fill(to ? 1 : 0, first, first + count);
+        if (changes) this.observer?.translationsRevoked(ALL_PLANES, first, count, ALL_RIGHTS);
         return changes;
       },
-      discard: (first: number, count: number, isPrivate: boolean) => void fake.discarded.push([first, count, isPrivate]),
-      observe: (observer: MemoryObserver) => void (fake.observer = observer),
+      discard: (first: number, count: number, isPrivate: boolean) => void this.discarded.push([first, count, isPrivate]),
+      observe: (observer: MemoryObserver) => void (this.observer = observer),
     };
+    this.machine.memory = memory;
     const arch = {
-      contribute: ({ mnemonic, run }: { mnemonic: string; run: Run }) => void fake.runs.set(mnemonic, run),
-      injectFault: (_context: unknown, fault: unknown) => void fake.faults.push(fault),
+      contribute: ({ mnemonic, run }: { mnemonic: string; run: Run }) => void this.runs.set(mnemonic, run),
+      injectFault: (_context: unknown, fault: unknown) => void this.faults.push(fault),
       walk: (_context: unknown, ...args: unknown[]) => {
-        fake.walked = args;
-        return fake.out;
+        this.walked = args;
+        return this.out;
       },
-      walkedAs: () => ({ side: fake.side }),
+      walkedAs: () => ({ side: this.side }),
       describeWalkRefusal: (_context: unknown, info: MemoryFaultInfo) => void (info.gpa = 0x77),
     };
     const snp = {
       level,
-      options: { get refusedAccess() { return fake.refusedAccess; } },
+      options: this.options,
       arch,
-      machine: { memory, arena: this.arena, get isWhole() { return fake.isWhole; } },
+      machine: this.machine,
       chapters: {
-        features: { get machineLo() { return fake.features; }, has: (_plane: unknown, bit: number) => ((fake.features >>> bit) & 1) !== 0 },
-        vmsas: { isInUse: (gpn: number) => fake.inUse.has(gpn), store: (_plane: unknown, ...words: unknown[]) => void fake.stored.push(words) },
+        features: this.features,
+        vmsas: { isInUse: (gpn: number) => this.inUse.has(gpn), store: (_plane: unknown, ...words: unknown[]) => void this.stored.push(words) },
       },
       refuse: (_plane: unknown, ...args: unknown[]) => {
-        fake.refusedEvents.push(args);
+        this.refusedEvents.push(args);
         return 'refuse';
       },
     };
@@ -195,7 +195,7 @@ describe('pages that the host gives (APM vol. 2, 15.36.3)', () => {
   it.each([
     ['of one plane', (x: Fake) => x.observer!.translationsRevoked(1, 5, 1, ALL_RIGHTS)],
     ['of some rights', (x: Fake) => x.observer!.translationsRevoked(ALL_PLANES, 5, 1, 3)],
-    ['of a restore', (x: Fake) => { x.isWhole = false; x.observer!.translationsRevoked(ALL_PLANES, 5, 1, ALL_RIGHTS); }],
+    ['of a restore', (x: Fake) => { x.machine.isWhole = false; x.observer!.translationsRevoked(ALL_PLANES, 5, 1, ALL_RIGHTS); }],
   ])('a change %s is no change of sides', (_name, change) => {
     f.valid(5);
     f.privacy[5] = 0;
@@ -360,7 +360,7 @@ describe('what the guest asks (APM vol. 2, 15.36.6, 15.36.7)', () => {
     expect(f.rights(5)).toEqual([31, rights, 16, rights]);
   });
   it.each([[0x10, 16], [0x11, 17], [0x12, 2], [0x02, 2], [0x0f, 15], [0x1d, 29]])('mask %i is rights %i with shadow-stack checks', (mask, rights) => {
-    f.features = 1 << 8;
+    f.features.machineLo = 1 << 8;
     f.valid(5, [mask, 0, 0]);
     expect(f.rights(5)).toEqual([31, rights, 0, 0]);
   });
@@ -552,13 +552,13 @@ describe('refused accesses (APM vol. 2, 15.36.10)', () => {
   it('met in a table of the guest; of a shadow stack with its checks', () => {
     f.valid(5);
     expect(refuse({ isWalk: true })).toEqual(told('vmplFault', 'read', 0x8000_0005, 0x16));
-    f.features = 1 << 8;
+    f.features.machineLo = 1 << 8;
     expect(refuse({ access: Right.ShadowStack, missing: Right.ShadowStack })).toEqual(told('vmplFault', 'read', 0x8000_0045, 0x35));
     expect(refuse({ access: Right.Read, missing: Right.Read })).toEqual(told('vmplFault', 'read', 0x8000_0005, 0x15));
   });
   it('goes to VMPL0 where it may', () => {
     f.valid(5);
-    f.refusedAccess = 'vmpl0';
+    f.options.refusedAccess = 'vmpl0';
     expect(refuse({})).toEqual(['switch', 0, 'vmpl-fault', 'stopped', 'held']);
     expect(refuse({}, 1)).toEqual(['switch', 0, 'vmpl-fault', 'stopped', 'held']);
     expect((refuse({}, 0) as unknown[])[0]).toBe('exit');
