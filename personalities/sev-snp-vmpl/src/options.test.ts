@@ -20,7 +20,7 @@ describe('options', () => {
     });
     expect(optionsOf({})).toEqual(defaultOptions);
     for (const [name, { default: initial, description }] of Object.entries(properties)) {
-      expect(initial, name).toEqual((defaultOptions as unknown as PlainRecord)[name]);
+      expect(initial, name).toEqual((defaultOptions as object as PlainRecord)[name]);
       expect(String(description), name).toMatch(/\.$/);
     }
     expect(Object.keys(properties)).toEqual(Object.keys(defaultOptions));

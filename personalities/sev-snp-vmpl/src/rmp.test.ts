@@ -75,7 +75,7 @@ class Fake {
         return 'refuse';
       },
     };
-    this.snp = snp as unknown as SnpContext;
+    this.snp = snp as object as SnpContext;
     this.rmp = new RmpChapter(this.snp);
     this.archOf = arch as never;
   }
@@ -381,7 +381,7 @@ describe('what the guest asks (APM vol. 2, 15.36.6, 15.36.7)', () => {
 // -- instructions ------------------------------------------------------------------------------------------------------
 
 const BASE = 0x1000;
-const ctx = (plane = 0): PlaneContext => ({ base: BASE, plane, instructionLength: 4, vp: { index: 3, replies: { retry: () => 'retry', exit: (p: unknown, c: unknown) => ['exit', p, c], switchTo: (...a: unknown[]) => ['switch', ...a] } } }) as unknown as PlaneContext;
+const ctx = (plane = 0): PlaneContext => ({ base: BASE, plane, instructionLength: 4, vp: { index: 3, replies: { retry: () => 'retry', exit: (p: unknown, c: unknown) => ['exit', p, c], switchTo: (...a: unknown[]) => ['switch', ...a] } } }) as object as PlaneContext;
 const cell = (name: 'rax' | 'rcx' | 'rdx' | 'rflags' | 'efer' | 'cs.attributes' | 'cpl', value: bigint): void => f.arena.view.setBigUint64(BASE + X86[name], value, true);
 const get = (name: 'rax' | 'rcx' | 'rdx' | 'rflags'): bigint => f.arena.view.getBigUint64(BASE + X86[name], true);
 const run = (name: string, rax: bigint, rcx: bigint, rdx: bigint, plane = 0): MemoryFaultExit | null => {
@@ -513,12 +513,12 @@ describe('instructions (APM vol. 3, PVALIDATE, RMPADJUST, RMPQUERY)', () => {
     expect([entry, entry.info.result, entry.info.plane]).toEqual([expect.objectContaining({ cause: RmpCause.Entry }), AccessResult.Denied, 1]);
     f.side = Side.Shared;
     for (const name of ['pvalidate', 'rmpadjust', 'rmpquery']) {
-      expect((run(name, 0x5000n, 0n, 1n) as unknown as { cause: number }).cause).toBe(RmpCause.Entry);
-      expect((run(name, 0x6000n, 0n, 1n) as unknown as { cause: number }).cause).toBe(RmpCause.NotMapped);
+      expect((run(name, 0x5000n, 0n, 1n) as object as { cause: number }).cause).toBe(RmpCause.Entry);
+      expect((run(name, 0x6000n, 0n, 1n) as object as { cause: number }).cause).toBe(RmpCause.NotMapped);
     }
     f.side = Side.Private;
     f.large(512);
-    expect((run('rmpadjust', 0x20_1000n, 0n, 1n) as unknown as { cause: number }).cause).toBe(RmpCause.SizeMismatch);
+    expect((run('rmpadjust', 0x20_1000n, 0n, 1n) as object as { cause: number }).cause).toBe(RmpCause.SizeMismatch);
   });
 });
 
@@ -528,7 +528,7 @@ describe('refused accesses (APM vol. 2, 15.36.10)', () => {
   const refuse = (info: Partial<MemoryFaultInfo>, plane = 2): unknown => {
     f.stored.length = 0;
     const full = Object.assign(new MemoryFaultInfo(), { gpa: 0x5123, access: Right.Read, isPrivate: true, result: AccessResult.Denied }, info);
-    return f.rmp.refused({ context: ctx(plane) } as unknown as SnpPlane, { kind: 'memoryFault', key: 0, info: full });
+    return f.rmp.refused({ context: ctx(plane) } as object as SnpPlane, { kind: 'memoryFault', key: 0, info: full });
   };
   const NPF = 0x400;
   const told = (kind: string, access: string, errorLo: number, errorHi: number, gpa = 0x5123): unknown => ['exit', { kind, vp: 3, plane: 2, gpa, access, errorLo, errorHi }, { owner: 'sev-snp-vmpl', kind: 'refused', data: {}, reply: null }];
@@ -580,7 +580,7 @@ describe('refused accesses (APM vol. 2, 15.36.10)', () => {
     f.large(512);
     long();
     const exit = run('rmpadjust', 0x20_1000n, 0n, 1n)!;
-    expect([f.rmp.refused({ context: ctx() } as unknown as SnpPlane, exit), f.rmp.entry(512).large]).toEqual(['retry', false]);
+    expect([f.rmp.refused({ context: ctx() } as object as SnpPlane, exit), f.rmp.entry(512).large]).toEqual(['retry', false]);
     const table: Rmp = f.rmp;
     expect(table.stateName).toBe('rmp');
   });

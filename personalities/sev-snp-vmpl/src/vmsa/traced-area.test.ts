@@ -18,7 +18,7 @@ class Recorder {
       this.answer?.(gpa, bytes);
       this.reads.push([plane, gpa, [...bytes.subarray(at, at + length)]]);
     },
-  } as unknown as Accessor;
+  } as object as Accessor;
   enter(): readonly Read[] {
     this.reads.length = 0;
     this.area.entering(this.arena, PAGE, this.port, 2, 0x5000);
@@ -77,7 +77,7 @@ describe('a save area in a trace', () => {
   it('nothing is told when nobody listens', () => {
     const r = new Recorder();
     r.arena.u8[PAGE] = 1;
-    r.area.entering(r.arena, PAGE, { onCallRead: null } as unknown as Accessor, 2, 0x5000);
+    r.area.entering(r.arena, PAGE, { onCallRead: null } as object as Accessor, 2, 0x5000);
     expect(r.reads).toEqual([]);
   });
 });
