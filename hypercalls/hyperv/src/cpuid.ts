@@ -1,5 +1,4 @@
-import { bits, type Bits } from '@vmplanes/binary';
-import { numbersOf } from './rows.ts';
+import { bits, type Bits, numbersOf } from '@vmplanes/binary';
 
 const DISCOVERY = 'TLFS Feature and Interface Discovery';
 const HVDEF = `${DISCOVERY}; openvmm vm/hv1/hvdef/src/lib.rs`;

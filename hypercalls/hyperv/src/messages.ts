@@ -1,6 +1,5 @@
-import { array, bits, bytes, type Fields, struct, tagged, u16, u32, u64, u8 } from '@vmplanes/binary';
+import { array, bits, bytes, type Fields, namesOf, numbersOf, struct, tagged, u16, u32, u64, u8 } from '@vmplanes/binary';
 import { HvRegisterValue, HvX64SegmentRegister } from './context.ts';
-import { namesOf, numbersOf } from './rows.ts';
 import { Source } from './sources.ts';
 
 const COMMON = `TLFS HV_MESSAGE; ${Source.Hvdef}`;

@@ -1,6 +1,6 @@
-import { bits, type Bits } from '@vmplanes/binary';
+import { bits, type Bits, namesOf, numbersOf } from '@vmplanes/binary';
 import type { HvPrivilege } from './privileges.ts';
-import { numbersOf, namesOf, series } from './rows.ts';
+import { series } from './rows.ts';
 import { Source, tlfs } from './sources.ts';
 import { HV_SYNIC_SINT_RESET, HvStimerConfig, HvStimeUnhaltedTimerConfig, HvSynicScontrol, HvSynicSimpSiefp, HvSynicSint } from './synic.ts';
 

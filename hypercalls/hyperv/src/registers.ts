@@ -1,10 +1,11 @@
+import { namesOf, numbersOf } from '@vmplanes/binary';
 import type { AnyLayout } from '@vmplanes/binary';
 import { HvX64SegmentRegister, HvX64TableRegister } from './context.ts';
 import { HvAccess, HvCrashCtlRegContents, HvMsr, HvScope, HvX64MsrHypercallContents, HvX64MsrReferenceTscContents, HvX64MsrVpAssistPageContents } from './msrs.ts';
 import {
   HvDeliverabilityNotificationsRegister, HvInternalActivityRegister, HvSuspendRegister, HvX64FpControlStatusRegister, HvX64InterruptStateRegister, HvX64PendingInterruptionRegister, HvX64XmmControlStatusRegister,
 } from './pending.ts';
-import { namesOf, numbersOf, series } from './rows.ts';
+import { series } from './rows.ts';
 import { HvStimerConfig, HvStimeUnhaltedTimerConfig, HvSynicScontrol, HvSynicSimpSiefp, HvSynicSint } from './synic.ts';
 import {
   HvRegisterCrInterceptControl, HvRegisterGuestVsmPartitionConfig, HvRegisterVsmCapabilities, HvRegisterVsmCodePageOffsets, HvRegisterVsmPartitionConfig, HvRegisterVsmPartitionStatus, HvRegisterVsmVina,

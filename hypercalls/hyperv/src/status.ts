@@ -1,4 +1,4 @@
-import { namesOf, numbersOf } from './rows.ts';
+import { namesOf, numbersOf } from '@vmplanes/binary';
 
 /** Every status: number and meaning. @spec TLFS HV_STATUS; TLFS v6.0b (PDF) appendix B; openvmm vm/hv1/hvdef/src/lib.rs; Linux include/hyperv/hvgdk_mini.h */
 const rows = {

@@ -1,5 +1,4 @@
-import { bits } from '@vmplanes/binary';
-import { numbersOf } from './rows.ts';
+import { bits, numbersOf } from '@vmplanes/binary';
 
 /** VTLs that the architecture provides for, and those that the hypervisor implements for guests. @spec TLFS HV_VTL */
 export const ARCHITECTURAL_VTLS = 16;

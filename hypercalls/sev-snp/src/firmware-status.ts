@@ -1,4 +1,4 @@
-import { namesOf, numbersOf } from './rows.ts';
+import { namesOf, numbersOf } from '@vmplanes/binary';
 
 /** What a command of the security processor ends with: number and meaning. @spec SNP ABI, status codes; Linux include/uapi/linux/psp-sev.h */
 const rows = {

@@ -1,7 +1,6 @@
-import { bits, bytes, struct, u16, u32, u64, u8 } from '@vmplanes/binary';
+import { bits, bytes, namesOf, numbersOf, struct, u16, u32, u64, u8 } from '@vmplanes/binary';
 import { AttestationReport } from './report.ts';
 import { CpuidFunction } from './cpuid-page.ts';
-import { namesOf, numbersOf } from './rows.ts';
 
 /** The one algorithm of messages. @spec SNP ABI, AEAD algorithm encodings */
 export const AEAD_AES_256_GCM = 1;

@@ -23,7 +23,6 @@ export { GuestPolicy, SevPolicy } from './policy.ts';
 export * from './psc.ts';
 export { AttestationReport, KeyInfo, PlatformInfo, REPORT_SIGNED_BYTES, REPORT_VERSIONS, type ReportVersion, SigningKey } from './report.ts';
 export { ALL_VMPL_PERMISSIONS, NPF_RMP, NpfError, NpfErrorHigh, PAGES_PER_2M, RmpAdjustOperand, RmpEntryLow, RmpPageSize, RmpStatus, RmpUpdateEntry, VmplPermission } from './rmp.ts';
-export { namesOf, type Numbers, numbersOf, type Rows } from './rows.ts';
 export { SECRETS_PAGE_VERSION, SecretsGuestArea, SecretsPage } from './secrets-page.ts';
 export { ALGO_ECDSA_P384_SHA384, CURVE_P384, ECC_NUMBER_BYTES, EcdsaPublicKey, EcdsaSignature } from './signature.ts';
 export { TcbVersion, TcbVersionTurin, TURIN_FAMILY } from './tcb.ts';

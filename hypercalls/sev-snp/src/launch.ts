@@ -1,5 +1,4 @@
-import { bytes, struct, u16, u64, u8 } from '@vmplanes/binary';
-import { namesOf, numbersOf } from './rows.ts';
+import { bytes, namesOf, numbersOf, struct, u16, u64, u8 } from '@vmplanes/binary';
 
 /** Page types of a launch: number, and what of the contents is measured. All measure the page's type, address and permissions. @spec SNP ABI, SNP_LAUNCH_UPDATE, PAGE_TYPE */
 const pageTypes = {

@@ -127,10 +127,3 @@ describe('the firmware interface', () => {
   it('says what a status means', () => expect([abi.firmwareStatusMeaning(0), abi.firmwareStatusMeaning(0x1d)]).toEqual(['the command succeeded', 'the sequence number of a message key is used up']));
   it('has CPUID messages of a head and functions', () => expect([0, 1, 64].map(abi.cpuidMessageSize)).toEqual([16, 64, 3088]));
 });
-
-describe('tables of names', () => {
-  it('have each number once', () => {
-    expect(abi.namesOf('T', { A: [1], B: [2] })).toEqual(new Map([[1, 'A'], [2, 'B']]));
-    expect(() => abi.namesOf('T', { A: [1], B: [1] })).toThrow(RangeError);
-  });
-});
